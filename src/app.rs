@@ -1,0 +1,159 @@
+//! The service: the router with all its layers, and how it starts and stops serving.
+
+use std::any::Any;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::parameters::Parameters;
+use crate::request_id::X_REQUEST_ID;
+use crate::state::App;
+use crate::{cross_origin, parameters, problem, request_id, routes};
+
+/// Bytes of a request's body.
+const BODY_LIMIT: usize = 64 * 1024;
+/// How long requests in flight have when the service is told to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// How long browsers may remember a preflight's answer.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// Every address of the service, behind every layer.
+pub fn router(app: App) -> Router {
+    let (api, document) = routes::router().split_for_parts();
+    let api = api.layer(from_fn_with_state(Parameters::of(&document), parameters::layer));
+    behind_layers(api.merge(routes::docs()).fallback(async || Error::NotFound), app)
+}
+
+/// The last layer is the outermost: a request meets them from the bottom up.
+fn behind_layers(router: Router<App>, app: App) -> Router {
+    let cors = cors(&app.config);
+    router
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn_with_state(app.clone(), cross_origin::layer))
+        .layer(from_fn_with_state(app.clone(), time_out))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(problem::write))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(cors)
+        .layer(from_fn(request_id::layer))
+        .with_state(app)
+}
+
+/// Answers requests until `stop`, and then those that are in flight, within a grace period.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    app: App,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let stop = async move {
+        stop.await;
+        let _ = stopping.send(());
+    };
+    let deadline = async move {
+        let _ = stopped.await;
+        tokio::time::sleep(SHUTDOWN_GRACE).await;
+    };
+    let listener = listener.tap_io(|stream| {
+        // Answers are small: waiting to fill a packet only delays them.
+        let _ = stream.set_nodelay(true);
+    });
+    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    tokio::select! {
+        served = axum::serve(listener, service).with_graceful_shutdown(stop) => served,
+        () = deadline => {
+            tracing::warn!("requests were still in flight at the end of the grace period");
+            Ok(())
+        }
+    }
+}
+
+/// Who may read answers from another origin. Outermost of what answers, so that errors carry it.
+fn cors(config: &Config) -> CorsLayer {
+    let origins = config.allowed_origins.iter();
+    let origins = origins.filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            header::AUTHORIZATION,
+            HeaderName::from_static("x-api-key"),
+            X_REQUEST_ID,
+        ])
+        .expose_headers([
+            X_REQUEST_ID,
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            HeaderName::from_static("ratelimit"),
+            HeaderName::from_static("ratelimit-policy"),
+            header::LOCATION,
+        ])
+        .max_age(PREFLIGHT_MAX_AGE)
+}
+
+async fn time_out(State(app): State<App>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(app.config.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Error::Timeout.into_response(),
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::internal(format!("panic: {}", text.unwrap_or("without a message"))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use sqlx::postgres::PgConnectOptions;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        let panics = get(async || -> StatusCode { panic!("the secret of the house") });
+        let app = App::new(
+            Config::defaults().unwrap(),
+            crate::store::pool(PgConnectOptions::new_without_pgpass()),
+        );
+        let router = behind_layers(Router::new().route("/panics", panics), app);
+        let request = Request::get("/panics").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert!(response.headers().contains_key(X_REQUEST_ID));
+        let body = axum::body::to_bytes(response.into_body(), BODY_LIMIT).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains(r#""code":"internal""#) && !body.contains("secret"), "{body}");
+    }
+}

@@ -1,0 +1,22 @@
+//! The command line: what each command does.
+
+mod database;
+pub mod health;
+pub mod serve;
+pub mod user;
+
+pub use database::Database;
+
+use crate::config::Config;
+use crate::store;
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// One line for the operator.
+pub async fn migrate(config: &Config) -> Result<(), String> {
+    let database = Database::join(config).await?;
+    let migrated = store::migrate(&database.options()).await.map_err(|error| error.to_string());
+    database.close().await;
+    migrated
+}

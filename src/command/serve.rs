@@ -1,0 +1,160 @@
+//! `portcullis serve`: the service, from its start to its end.
+
+use std::time::Instant;
+
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::command::Database;
+use crate::config::{Config, LogFormat};
+use crate::password::{self, Hasher};
+use crate::state::App;
+use crate::store::users::{self, NewUser, Role};
+use crate::{app, names, store, sweep};
+
+/// Serves until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// One line for the operator.
+pub async fn run(config: Config) -> Result<(), String> {
+    let start = Instant::now();
+    let mut stop = stop_signal()?;
+    // A port that is taken is told before a database is started.
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        format!("PORTCULLIS_LISTEN=\"{}\" cannot be served on: {error}", config.listen)
+    })?;
+    let first_admin = first_admin(&config)?;
+    let mut database = tokio::select! {
+        database = Database::start(&config) => database?,
+        _ = stop.changed() => return Ok(()),
+    };
+    let served = async {
+        store::migrate(&database.options())
+            .await
+            .map_err(|error| format!("the database could not be brought up to date: {error}"))?;
+        let pool = store::pool(database.options());
+        let admin = make_first_admin(&config, &pool, first_admin).await?;
+        announce(&config, &listener, &database, admin, start);
+        let sweep = tokio::spawn(sweep::run(pool.clone()));
+        let mut stopping = stop.clone();
+        let stopping = async move { drop(stopping.changed().await) };
+        let served = tokio::select! {
+            served = app::serve(listener, App::new(config, pool.clone()), stopping) => {
+                served.map_err(|error| error.to_string())
+            }
+            () = database.died() => Err("the embedded PostgreSQL has stopped; see its log".to_owned()),
+        };
+        sweep.abort();
+        pool.close().await;
+        served
+    };
+    let served = served.await;
+    database.close().await;
+    served.inspect(|()| tracing::info!("stopped"))
+}
+
+/// Changes when the service is told to stop. The second time ends the process at once.
+fn stop_signal() -> Result<watch::Receiver<()>, String> {
+    let listen = |kind| signal(kind).map_err(|error| error.to_string());
+    let (mut interrupt, mut terminate) =
+        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let (sender, receiver) = watch::channel(());
+    tokio::spawn(async move {
+        for time in 1.. {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if time > 1 {
+                tracing::warn!("told to stop again: ending at once");
+                std::process::exit(130);
+            }
+            tracing::info!("told to stop");
+            sender.send_replace(());
+        }
+    });
+    Ok(receiver)
+}
+
+/// The first admin of the settings, checked like any other account.
+fn first_admin(config: &Config) -> Result<Option<NewUser>, String> {
+    let Some(password) = &config.admin_password else { return Ok(None) };
+    if let Some(fault) = password::fault("PORTCULLIS_ADMIN_PASSWORD", password) {
+        return Err(format!("{} {}", fault.field, fault.message));
+    }
+    let username = config.admin_username.as_deref();
+    let email = config.admin_email.as_deref();
+    let username = username.map(|text| names::username("PORTCULLIS_ADMIN_USERNAME", text));
+    let email = email.map(|text| names::email("PORTCULLIS_ADMIN_EMAIL", text));
+    let told = |fault: crate::problem::FieldError| format!("{} {}", fault.field, fault.message);
+    Ok(Some(NewUser {
+        username: username.transpose().map_err(told)?,
+        email: email.transpose().map_err(told)?,
+        name: None,
+        role: Role::Admin,
+    }))
+}
+
+/// Makes the first admin if there is none, and says whether there is one then.
+async fn make_first_admin(
+    config: &Config,
+    pool: &PgPool,
+    admin: Option<NewUser>,
+) -> Result<bool, String> {
+    let told = |error: sqlx::Error| format!("the first admin could not be made: {error}");
+    let there = users::any_admin(pool).await.map_err(told)?;
+    let (Some(admin), Some(password), false) = (admin, &config.admin_password, there) else {
+        return Ok(there);
+    };
+    let hash = Hasher::new(config.bcrypt_cost).hash(password).await.map_err(|e| e.to_string())?;
+    match users::insert_first_admin(pool, &admin, &hash).await.map_err(told)? {
+        Some(admin) => tracing::info!(user_id = %admin.id, "made the first admin"),
+        // Another replica was faster, or somebody has the name.
+        None if users::any_admin(pool).await.map_err(told)? => {}
+        None => {
+            tracing::warn!("no first admin was made: an account that is no admin has its name");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Says where everything is: a banner for a person, a log line for a machine.
+fn announce(
+    config: &Config,
+    listener: &TcpListener,
+    database: &Database,
+    admin: bool,
+    start: Instant,
+) {
+    if config.bcrypt_cost < 10 {
+        tracing::warn!(cost = config.bcrypt_cost, "PORTCULLIS_BCRYPT_COST below 10 is for tests");
+    }
+    let listen = listener.local_addr().unwrap_or(config.listen);
+    let (url, data, seconds) =
+        (&config.public_url, database.place(), start.elapsed().as_secs_f32());
+    if config.log_format == LogFormat::Json {
+        tracing::info!(%listen, public_url = %url, data, seconds, "ready");
+        return;
+    }
+    // cargo names itself to what it runs.
+    let program = if std::env::var_os("CARGO").is_some() { "cargo run --" } else { "portcullis" };
+    let admin = match admin {
+        true => "there is one".to_owned(),
+        false => format!("{program} user create --username admin --role admin"),
+    };
+    println!(
+        "
+  Portcullis {version} is ready after {seconds:.1} s.
+
+    Service     {url}  (listens on {listen})
+    Swagger UI  {url}/swagger-ui
+    Data        {data}
+    Admin       {admin}
+    Stop        Ctrl-C
+",
+        version = env!("CARGO_PKG_VERSION"),
+    );
+}

@@ -1,0 +1,227 @@
+//! `portcullis user …`: accounts, for the operator.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use clap::{Args, Subcommand};
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::command::Database;
+use crate::config::Config;
+use crate::names::{self, Identifier};
+use crate::password::{self, Hasher};
+use crate::problem::FieldError;
+use crate::store::users::{NewUser, Role};
+use crate::store::{self, sessions, users};
+
+/// What to do with accounts.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Make an account; the password is asked for
+    Create(Create),
+    /// Give an account a new password, and end its sessions
+    SetPassword {
+        /// The account's username or email address
+        account: String,
+        /// Where the password comes from
+        #[command(flatten)]
+        source: PasswordSource,
+    },
+    /// Keep an account from logging in, and end its sessions
+    Disable {
+        /// The account's username or email address
+        account: String,
+    },
+    /// Let an account log in again
+    Enable {
+        /// The account's username or email address
+        account: String,
+    },
+}
+
+/// The account to make.
+#[derive(Args, Debug)]
+pub struct Create {
+    /// Its username; this or --email is needed
+    #[arg(long)]
+    username: Option<String>,
+    /// Its email address
+    #[arg(long, required_unless_present = "username")]
+    email: Option<String>,
+    /// Its display name
+    #[arg(long)]
+    name: Option<String>,
+    /// What it may do
+    #[arg(long, default_value = "user")]
+    role: Role,
+    #[command(flatten)]
+    source: PasswordSource,
+}
+
+/// Where the password comes from.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct PasswordSource {
+    /// Read the password from the first line of standard input instead of asking for it
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Does it, and returns a line that says what was done.
+///
+/// # Errors
+/// One line for the operator.
+pub async fn run(config: &Config, command: UserCommand) -> Result<String, String> {
+    // Whatever is wrong with what was typed is told before a database is started.
+    let task = Task::read(command)?;
+    let database = Database::join(config).await?;
+    let done = async {
+        store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
+        let pool = store::pool(database.options());
+        let done = task.run(&pool, &Hasher::new(config.bcrypt_cost)).await;
+        pool.close().await;
+        done
+    };
+    let done = done.await;
+    database.close().await;
+    done
+}
+
+/// A command whose input was read and checked.
+enum Task {
+    Create(NewUser, SecretString),
+    SetPassword(String, SecretString),
+    SetActive(String, bool),
+}
+
+impl Task {
+    fn read(command: UserCommand) -> Result<Self, String> {
+        Ok(match command {
+            UserCommand::Create(create) => {
+                let (new, source) = create.check()?;
+                Self::Create(new, source.read()?)
+            }
+            UserCommand::SetPassword { account, source } => {
+                Self::SetPassword(account, source.read()?)
+            }
+            UserCommand::Disable { account } => Self::SetActive(account, false),
+            UserCommand::Enable { account } => Self::SetActive(account, true),
+        })
+    }
+
+    async fn run(self, pool: &PgPool, hasher: &Hasher) -> Result<String, String> {
+        match self {
+            Self::Create(new, password) => {
+                let hash = hasher.hash(&password).await.map_err(|error| error.to_string())?;
+                let user = users::insert(pool, &new, &hash).await.map_err(taken)?;
+                let name = user.username.or(user.email).unwrap_or_default();
+                let role = if user.role == Role::Admin { "admin" } else { "user" };
+                Ok(format!("made the {role} {name} ({})", user.id))
+            }
+            Self::SetPassword(account, password) => {
+                let hash = hasher.hash(&password).await.map_err(|error| error.to_string())?;
+                let id = find(pool, &account).await?;
+                let ended = change(pool, id, Change::Password(&hash)).await.map_err(failed)?;
+                Ok(format!("{account} has a new password; {ended} sessions ended"))
+            }
+            Self::SetActive(account, is_active) => {
+                let id = find(pool, &account).await?;
+                let ended = change(pool, id, Change::Active(is_active)).await.map_err(failed)?;
+                Ok(match is_active {
+                    true => format!("{account} may log in again"),
+                    false => format!("{account} may no longer log in; {ended} sessions ended"),
+                })
+            }
+        }
+    }
+}
+
+enum Change<'a> {
+    Password(&'a str),
+    Active(bool),
+}
+
+/// Changes an account and ends the sessions that the change makes void, in one transaction.
+async fn change(pool: &PgPool, id: Uuid, change: Change<'_>) -> sqlx::Result<usize> {
+    let mut transaction = pool.begin().await?;
+    users::lock(&mut transaction, &[id]).await?;
+    match change {
+        Change::Password(hash) => users::set_password(&mut *transaction, id, hash).await?,
+        Change::Active(is_active) => users::set_active(&mut *transaction, id, is_active).await?,
+    };
+    let ended = match change {
+        Change::Active(true) => 0,
+        Change::Active(false) | Change::Password(_) => {
+            sessions::delete_all(&mut transaction, id).await?
+        }
+    };
+    transaction.commit().await?;
+    Ok(ended)
+}
+
+async fn find(pool: &PgPool, account: &str) -> Result<Uuid, String> {
+    let found = users::find_credentials(pool, &Identifier::new(account)).await.map_err(failed)?;
+    found.map(|found| found.user_id).ok_or_else(|| format!("there is no account {account}"))
+}
+
+fn failed(error: sqlx::Error) -> String {
+    format!("the database refused: {error}")
+}
+
+fn taken(error: sqlx::Error) -> String {
+    match error.as_database_error().and_then(|error| error.constraint()) {
+        Some("users_username_key") => "this username is taken".to_owned(),
+        Some("users_email_key") => "this email address is taken".to_owned(),
+        _ => failed(error),
+    }
+}
+
+impl Create {
+    fn check(self) -> Result<(NewUser, PasswordSource), String> {
+        let new = NewUser {
+            username: self
+                .username
+                .map(|text| names::username("--username", &text))
+                .transpose()
+                .map_err(told)?,
+            email: self
+                .email
+                .map(|text| names::email("--email", &text))
+                .transpose()
+                .map_err(told)?,
+            name: self.name.map(|text| names::name("--name", &text)).transpose().map_err(told)?,
+            role: self.role,
+        };
+        Ok((new, self.source))
+    }
+}
+
+impl PasswordSource {
+    fn read(self) -> Result<SecretString, String> {
+        let password = if self.password_stdin {
+            let mut line = String::new();
+            std::io::stdin().lock().read_line(&mut line).map_err(|error| error.to_string())?;
+            SecretString::from(line.trim_end_matches(['\r', '\n']).to_owned())
+        } else if std::io::stdin().is_terminal() {
+            let prompt = |text| rpassword::prompt_password(text).map(SecretString::from);
+            let first = prompt("Password: ").map_err(|error| error.to_string())?;
+            let again = prompt("Password, again: ").map_err(|error| error.to_string())?;
+            if first.expose_secret() != again.expose_secret() {
+                return Err("the two passwords differ".to_owned());
+            }
+            first
+        } else {
+            return Err(
+                "there is no terminal to ask for the password; use --password-stdin".to_owned()
+            );
+        };
+        match password::fault("the password", &password) {
+            Some(fault) => Err(told(fault)),
+            None => Ok(password),
+        }
+    }
+}
+
+fn told(fault: FieldError) -> String {
+    format!("{} {}", fault.field, fault.message)
+}

@@ -1,0 +1,246 @@
+//! Every setting, its default and its limits. `--help` prints this file.
+
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Command, FromArgMatches, ValueEnum};
+use ipnet::IpNet;
+use secrecy::{ExposeSecret as _, SecretString};
+
+pub use values::{Origin, PublicUrl};
+
+/// The settings of one Portcullis. Secrets have no flag: a command line is for all to see.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// `DATABASE_URL`: the PostgreSQL to use; unset means the embedded one.
+    #[arg(skip)]
+    pub database_url: Option<SecretString>,
+
+    /// Where the embedded PostgreSQL keeps its data
+    #[arg(long, env = "PORTCULLIS_DATA_DIR", value_name = "DIR", default_value = "./.portcullis")]
+    pub data_dir: PathBuf,
+
+    /// The address and port to serve on
+    #[arg(long, env = "PORTCULLIS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = values::listen)]
+    pub listen: SocketAddr,
+
+    /// Where clients reach the service; https makes cookies Secure
+    #[arg(long, env = "PORTCULLIS_PUBLIC_URL", value_name = "URL", default_value = "http://localhost:8080", value_parser = PublicUrl::parse)]
+    pub public_url: PublicUrl,
+
+    /// Origins of single-page apps that may call with credentials, separated by commas
+    #[arg(long, env = "PORTCULLIS_ALLOWED_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = Origin::parse)]
+    pub allowed_origins: Vec<Origin>,
+
+    /// SameSite of the session cookie; none needs an https public URL
+    #[arg(long, env = "PORTCULLIS_COOKIE_SAMESITE", value_name = "POLICY", default_value = "lax")]
+    pub cookie_samesite: SameSite,
+
+    /// Domain of the session cookie, to share it with backends on sibling hosts; unset keeps it to one host
+    #[arg(long, env = "PORTCULLIS_COOKIE_DOMAIN", value_name = "DOMAIN", value_parser = values::domain)]
+    pub cookie_domain: Option<String>,
+
+    /// Who may make an account: anyone, or admins only
+    #[arg(long, env = "PORTCULLIS_REGISTRATION", value_name = "POLICY", default_value = "open")]
+    pub registration: Registration,
+
+    /// bcrypt's cost, 4 to 16; below 10 is for tests
+    #[arg(long, env = "PORTCULLIS_BCRYPT_COST", value_name = "COST", default_value = "12", value_parser = values::bcrypt_cost)]
+    pub bcrypt_cost: u32,
+
+    /// How long a session that is not remembered stands without being used
+    #[arg(long, env = "PORTCULLIS_SESSION_IDLE", value_name = "DURATION", default_value = "12h", value_parser = values::duration)]
+    pub session_idle: Duration,
+
+    /// How long a session that is not remembered stands at most
+    #[arg(long, env = "PORTCULLIS_SESSION_LIFETIME", value_name = "DURATION", default_value = "7d", value_parser = values::duration)]
+    pub session_lifetime: Duration,
+
+    /// How long a remembered session stands
+    #[arg(long, env = "PORTCULLIS_REMEMBER_FOR", value_name = "DURATION", default_value = "30d", value_parser = values::duration)]
+    pub remember_for: Duration,
+
+    /// How long a session is fresh after the password was given
+    #[arg(long, env = "PORTCULLIS_FRESH_FOR", value_name = "DURATION", default_value = "15m", value_parser = values::duration)]
+    pub fresh_for: Duration,
+
+    /// How long a request may take
+    #[arg(long, env = "PORTCULLIS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    pub request_timeout: Duration,
+
+    /// Proxies whose X-Forwarded-For is believed, as networks separated by commas
+    #[arg(long, env = "PORTCULLIS_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = values::network)]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Username of the first admin, made at start when there is none
+    #[arg(long, env = "PORTCULLIS_ADMIN_USERNAME", value_name = "USERNAME")]
+    pub admin_username: Option<String>,
+
+    /// Email address of the first admin
+    #[arg(long, env = "PORTCULLIS_ADMIN_EMAIL", value_name = "EMAIL")]
+    pub admin_email: Option<String>,
+
+    /// `PORTCULLIS_ADMIN_PASSWORD`: the password of the first admin.
+    #[arg(skip)]
+    pub admin_password: Option<SecretString>,
+
+    /// What to log: error, warn, info, debug, trace, or tracing's filter directives
+    #[arg(long, env = "PORTCULLIS_LOG", value_name = "FILTER", default_value = "info", value_parser = values::log_filter)]
+    pub log: String,
+
+    /// How to write the log
+    #[arg(long, env = "PORTCULLIS_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// What `--help` says of the settings that have no flag.
+pub const SECRETS_HELP: &str = "\
+Secrets, as environment variables only:
+  DATABASE_URL               The PostgreSQL to use; unset means the embedded one
+  PORTCULLIS_ADMIN_PASSWORD  The password of the first admin
+
+Durations are written 30s, 15m, 12h, 7d. An empty variable counts as unset. A .env file in the
+working directory is read; the real environment wins over it.";
+
+/// `SameSite` of the session cookie (RFC 6265bis §5.6.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SameSite {
+    /// Sent from other sites only by following a link.
+    Lax,
+    /// Never sent from other sites.
+    Strict,
+    /// Sent from every site.
+    None,
+}
+
+/// Who may make an account by `POST /users`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Registration {
+    /// Anyone.
+    Open,
+    /// Admins only.
+    Closed,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+impl Config {
+    /// The settings of the environment, for the commands that take none as flags.
+    ///
+    /// # Errors
+    /// One line that names the variable, its value and what is allowed.
+    pub fn from_env() -> Result<Self, String> {
+        let mut command = prepare(Self::augment_args(Command::new("portcullis")));
+        let matches = command
+            .try_get_matches_from_mut(["portcullis"])
+            .map_err(|error| explain(&error, &command))?;
+        Self::from_arg_matches(&matches).map_err(|error| explain(&error, &command))?.complete()
+    }
+
+    /// The defaults, whatever the environment says.
+    ///
+    /// # Errors
+    /// None with the defaults as they are.
+    pub fn defaults() -> Result<Self, String> {
+        let command = Self::augment_args(Command::new("portcullis"))
+            .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+        let matches = command.try_get_matches_from(["portcullis"]).map_err(|e| e.to_string())?;
+        Self::from_arg_matches(&matches).map_err(|e| e.to_string())
+    }
+
+    /// Adds the secrets and checks the settings against each other.
+    ///
+    /// # Errors
+    /// One line that names the variables and what is allowed.
+    pub fn complete(mut self) -> Result<Self, String> {
+        self.database_url = secret("DATABASE_URL");
+        self.admin_password = secret("PORTCULLIS_ADMIN_PASSWORD");
+        self.check()?;
+        Ok(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if let Some(url) = &self.database_url
+            && !["postgres://", "postgresql://"].iter().any(|s| url.expose_secret().starts_with(s))
+        {
+            return Err("DATABASE_URL must be a postgres:// URL (its value is not shown)".into());
+        }
+        if self.cookie_samesite == SameSite::None && !self.public_url.is_https() {
+            return Err(format!(
+                "PORTCULLIS_COOKIE_SAMESITE=\"none\" needs an https PORTCULLIS_PUBLIC_URL, which is \"{}\": browsers drop such a cookie without Secure",
+                self.public_url
+            ));
+        }
+        if let Some(domain) = &self.cookie_domain
+            && !self.public_url.is_within(domain)
+        {
+            return Err(format!(
+                "PORTCULLIS_COOKIE_DOMAIN=\"{domain}\" must be the host of PORTCULLIS_PUBLIC_URL, \"{}\", or a domain above it",
+                self.public_url
+            ));
+        }
+        let named = self.admin_username.is_some() || self.admin_email.is_some();
+        if named != self.admin_password.is_some() {
+            return Err("PORTCULLIS_ADMIN_PASSWORD and PORTCULLIS_ADMIN_USERNAME or PORTCULLIS_ADMIN_EMAIL make the first admin together: set both or neither".into());
+        }
+        Ok(())
+    }
+}
+
+fn secret(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
+}
+
+/// Makes an empty variable count as unset (compose files write `${X:-}`), and keeps what the
+/// variables hold out of `--help`.
+#[must_use]
+pub fn prepare(command: Command) -> Command {
+    command
+        .mut_args(|arg| {
+            let arg = arg.hide_env_values(true);
+            let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|v| v.is_empty());
+            if empty { arg.env(clap::builder::Resettable::Reset) } else { arg }
+        })
+        .mut_subcommands(prepare)
+}
+
+/// clap's error in one line that names the variable, its value and what is allowed.
+pub fn explain(error: &clap::Error, command: &Command) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    let argument = text(ContextKind::InvalidArg);
+    if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
+        let text = error.to_string();
+        let first = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+        let line = first.collect::<Vec<_>>().join(" ");
+        return format!("{} (see --help)", line.trim_start_matches("error: "));
+    }
+    let flag = argument.unwrap_or_default();
+    let flag = flag.split_whitespace().next().unwrap_or_default();
+    let variable = std::iter::once(command)
+        .chain(command.get_subcommands())
+        .flat_map(Command::get_arguments)
+        .find(|arg| arg.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long)))
+        .and_then(|arg| arg.get_env())
+        .map_or_else(|| flag.to_owned(), |name| name.to_string_lossy().into_owned());
+    let allowed = match std::error::Error::source(error) {
+        Some(source) => source.to_string(),
+        None => format!("one of {}", text(ContextKind::ValidValue).unwrap_or_default()),
+    };
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    format!("{variable}=\"{value}\" is not allowed: it must be {allowed}")
+}

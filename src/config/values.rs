@@ -1,0 +1,127 @@
+//! How the settings are written. Each error ends the sentence "it must be …".
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
+use url::{Host, Url};
+
+/// An origin as browsers send it in `Origin` (RFC 6454 §6.2): scheme, host and port, no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// Takes an http or https origin.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        bare(text.trim())
+            .map(|url| Self(url.origin().ascii_serialization()))
+            .ok_or("an origin such as https://app.example.com, without a path".to_owned())
+    }
+
+    /// The text that browsers send.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where clients reach the service.
+#[derive(Clone, Debug)]
+pub struct PublicUrl(Url);
+
+impl PublicUrl {
+    /// Takes an http or https URL without a path.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        bare(text.trim())
+            .map(Self)
+            .ok_or("an http or https URL without a path, such as https://auth.example.com".into())
+    }
+
+    /// Whether browsers may be trusted with `Secure` cookies.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Our own origin.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin(self.0.origin().ascii_serialization())
+    }
+
+    /// Whether the host is `domain` or below it.
+    pub(super) fn is_within(&self, domain: &str) -> bool {
+        match self.0.host() {
+            Some(Host::Domain(host)) => {
+                host == domain
+                    || host.strip_suffix(domain).is_some_and(|below| below.ends_with('.'))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// An http(s) URL that holds an origin and nothing else.
+fn bare(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let bare = matches!(url.scheme(), "http" | "https")
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    (bare && !text.contains('*')).then_some(url)
+}
+
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:8080".to_owned())
+}
+
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    let domain = text.trim().trim_start_matches('.').to_ascii_lowercase();
+    match Host::parse(&domain) {
+        Ok(Host::Domain(host)) if host == domain && domain.contains('.') => Ok(domain),
+        _ => Err("a domain such as example.com".to_owned()),
+    }
+}
+
+pub(super) fn bcrypt_cost(text: &str) -> Result<u32, String> {
+    let cost = text.parse().ok().filter(|cost| (4..=16).contains(cost));
+    cost.ok_or("a whole number from 4 to 16".to_owned())
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    // PostgreSQL's intervals and cookies count whole seconds; ten years is beyond every use.
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(3650 * 24 * 60 * 60);
+    let duration = humantime::parse_duration(text).ok().filter(|d| allowed.contains(d));
+    duration
+        .filter(|d| d.subsec_nanos() == 0)
+        .ok_or("a duration of whole seconds from 1s to 3650d, such as 15m, 12h or 30d".to_owned())
+}
+
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    text.parse()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| "addresses or networks, such as 10.0.0.0/8, separated by commas".to_owned())
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| {
+        "a level such as info, or filter directives such as info,sqlx=debug".to_owned()
+    })
+}

@@ -1,0 +1,131 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why there is no embedded PostgreSQL. Each message is one line and says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// No directory holds both `initdb` and `postgres`.
+    #[error(
+        "PostgreSQL is not installed: install it (`apt-get install postgresql`, `brew install \
+         postgresql`), or set DATABASE_URL to a server of yours, or run `docker compose up`"
+    )]
+    NoBinaries,
+
+    /// The data was made by a version of which there are no binaries.
+    #[error(
+        "the data in {} is PostgreSQL {major}'s and only version {found} was found: install \
+         PostgreSQL {major}, or move that directory away to begin anew, or set DATABASE_URL",
+        cluster.display()
+    )]
+    OtherVersion {
+        /// The existing cluster.
+        cluster: PathBuf,
+        /// The major version that made it.
+        major: u32,
+        /// The major versions that are installed.
+        found: String,
+    },
+
+    /// Root found no account to start the server as.
+    #[error(
+        "PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`: \
+         run as another user or set DATABASE_URL"
+    )]
+    NoAccount,
+
+    /// Another process holds the data directory.
+    #[error(
+        "another portcullis is using {}: stop it first, or set PORTCULLIS_DATA_DIR to another \
+         directory",
+        data_dir.display()
+    )]
+    InUse {
+        /// The directory in question.
+        data_dir: PathBuf,
+    },
+
+    /// The directory of the socket can be entered by others, or belongs to them.
+    #[error(
+        "{} is not a directory of mode 0700 that belongs to user {uid}: remove it, or set \
+         PORTCULLIS_DATA_DIR to another directory",
+        dir.display()
+    )]
+    SocketDirectory {
+        /// The directory in question.
+        dir: PathBuf,
+        /// The account of the server.
+        uid: u32,
+    },
+
+    /// `PGOPTIONS` is set: sqlx sends it to every server, and there is no way to have it not do so.
+    #[error(
+        "PGOPTIONS is set, which the embedded PostgreSQL does not take: unset it or set DATABASE_URL"
+    )]
+    OptionsInEnvironment,
+
+    /// The cluster could not be made.
+    #[error("PostgreSQL's initdb failed; {} ends: {tail}", log.display())]
+    Initdb {
+        /// The log's path.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+
+    /// The server ended while it was starting.
+    #[error("PostgreSQL did not start; {} ends: {tail}", log.display())]
+    Ended {
+        /// The log's path.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+
+    /// The server does not answer.
+    #[error("PostgreSQL has not answered in {seconds} s ({answer}); {} ends: {tail}", log.display())]
+    NoAnswer {
+        /// For how long it was tried.
+        seconds: u64,
+        /// What the last try gave.
+        answer: String,
+        /// The log's path.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+
+    /// The server of an earlier service does not stop.
+    #[error("PostgreSQL (process {pid}) still uses {} and does not stop: stop it", cluster.display())]
+    StillRunning {
+        /// The server's process.
+        pid: i32,
+        /// The cluster it is using.
+        cluster: PathBuf,
+    },
+
+    /// The server refused to create the database.
+    #[error("PostgreSQL did not create the database `portcullis`: {0}")]
+    CreateDatabase(#[source] sqlx::Error),
+
+    /// A file, directory or program is not to be used.
+    #[error("cannot {action} {}: {source}; PORTCULLIS_DATA_DIR names another directory", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Says what was tried when input or output failed.
+pub(super) trait Context<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, EmbeddedError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, EmbeddedError> {
+        self.map_err(|source| EmbeddedError::Io { action, path: path.into(), source })
+    }
+}

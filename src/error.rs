@@ -1,0 +1,259 @@
+//! Everything that can go wrong in a request, and what the client is told of it.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::problem::{FieldError, Problem};
+
+/// What caused an error; for the log only.
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a request can end with instead of its answer. Each variant is one `code` of the API.
+///
+/// The `Display` text is the problem's `detail` and goes to the client, so it never holds a source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The body is not JSON, or not UTF-8.
+    #[error("The body is not valid JSON: {0}.")]
+    Malformed(String),
+    /// No credential was given where one is needed.
+    #[error("Log in with POST /login, then send the cookie or the token.")]
+    Unauthenticated,
+    /// A session was given, and it does not stand: expired, revoked, or never made.
+    #[error("The session has ended. Log in again.")]
+    SessionExpired,
+    /// An API token was given, and it does not stand.
+    #[error("The API token is not valid.")]
+    InvalidToken,
+    /// Unknown account or wrong password; which of the two is not told.
+    #[error("No account has this name and password.")]
+    InvalidCredentials,
+    /// The caller is known and may not do this.
+    #[error("This account may not do that.")]
+    Forbidden,
+    /// The right password of an account that was disabled.
+    #[error("This account has been disabled.")]
+    AccountDisabled,
+    /// A wrong password from somebody who is already logged in.
+    #[error("The password is not right.")]
+    WrongPassword,
+    /// Somebody other than an admin tried to register while registration is closed.
+    #[error("Registration is closed. Ask an admin for an account.")]
+    RegistrationClosed,
+    /// An unsafe method from a page of another origin.
+    #[error(
+        "The origin {0} may not make this request. If it is yours, add it to PORTCULLIS_ALLOWED_ORIGINS."
+    )]
+    CrossOriginRejected(String),
+    /// Nothing is at this address.
+    #[error("There is nothing here.")]
+    NotFound,
+    /// The address exists, the method does not.
+    #[error("This address does not take this method. The Allow header lists those it takes.")]
+    MethodNotAllowed,
+    /// Another account has this username.
+    #[error("This username is taken.")]
+    UsernameTaken,
+    /// Another account has this email address.
+    #[error("This email address is taken.")]
+    EmailTaken,
+    /// The body is over the limit.
+    #[error("The body is too large.")]
+    BodyTooLarge,
+    /// The body is not declared as JSON.
+    #[error("Send the body as application/json.")]
+    UnsupportedMediaType,
+    /// The request is well-formed, and something in it is not allowed.
+    #[error("The request is not valid: {}.", fields(.0))]
+    ValidationFailed(Vec<FieldError>),
+    /// The password hashers have more work than they can do in time.
+    #[error("Too many logins at once. Try again in a moment.")]
+    Busy,
+    /// The request took too long.
+    #[error("The request took too long. Try again.")]
+    Timeout,
+    /// PostgreSQL cannot be reached.
+    #[error("The database cannot be reached. Try again in a moment.")]
+    DatabaseUnavailable(#[source] Source),
+    /// A fault of ours.
+    #[error("Something went wrong on our side. The request id finds it in the log.")]
+    Internal(#[source] Source),
+}
+
+/// The result of a handler.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What `WWW-Authenticate` says on every 401 (RFC 6750 §3; never `Basic`, which opens a dialog).
+const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="portcullis""#);
+const INVALID_TOKEN_CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Bearer realm="portcullis", error="invalid_token""#);
+/// Seconds after which a 503 is worth another try.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+impl Error {
+    /// The status, the `code` and the `title` of the problem.
+    #[must_use]
+    pub fn parts(&self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::Malformed(_) => (S::BAD_REQUEST, "malformed", "Malformed body"),
+            Self::Unauthenticated => (S::UNAUTHORIZED, "unauthenticated", "Not logged in"),
+            Self::SessionExpired => (S::UNAUTHORIZED, "session_expired", "Session expired"),
+            Self::InvalidToken => (S::UNAUTHORIZED, "invalid_token", "Invalid API token"),
+            Self::InvalidCredentials => {
+                (S::UNAUTHORIZED, "invalid_credentials", "Invalid credentials")
+            }
+            Self::Forbidden => (S::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::AccountDisabled => (S::FORBIDDEN, "account_disabled", "Account disabled"),
+            Self::WrongPassword => (S::FORBIDDEN, "wrong_password", "Wrong password"),
+            Self::RegistrationClosed => {
+                (S::FORBIDDEN, "registration_closed", "Registration closed")
+            }
+            Self::CrossOriginRejected(_) => {
+                (S::FORBIDDEN, "cross_origin_rejected", "Cross-origin request rejected")
+            }
+            Self::NotFound => (S::NOT_FOUND, "not_found", "Not found"),
+            Self::MethodNotAllowed => {
+                (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed")
+            }
+            Self::UsernameTaken => (S::CONFLICT, "username_taken", "Username taken"),
+            Self::EmailTaken => (S::CONFLICT, "email_taken", "Email address taken"),
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
+            Self::UnsupportedMediaType => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
+            }
+            Self::ValidationFailed(_) => {
+                (S::UNPROCESSABLE_ENTITY, "validation_failed", "Validation failed")
+            }
+            Self::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Busy"),
+            Self::Timeout => (S::SERVICE_UNAVAILABLE, "timeout", "Time-out"),
+            Self::DatabaseUnavailable(_) => {
+                (S::SERVICE_UNAVAILABLE, "database_unavailable", "Database unavailable")
+            }
+            Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+        }
+    }
+
+    /// A 422 about one field.
+    #[must_use]
+    pub fn invalid(field: &str, code: &str, message: &str) -> Self {
+        Self::ValidationFailed(vec![FieldError::new(field, code, message)])
+    }
+
+    /// A fault of ours, with what caused it for the log.
+    pub fn internal(source: impl Into<Source>) -> Self {
+        Self::Internal(source.into())
+    }
+
+    /// The error for a bare status that a layer or a foreign service answered.
+    pub(crate) fn from_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
+            status if status.is_client_error() => Self::Malformed(status.to_string()),
+            status => Self::internal(format!("answered {status} without a problem")),
+        }
+    }
+
+    /// The body that tells a client of this error.
+    pub(crate) fn problem(&self, request_id: &str) -> Problem {
+        let (status, code, title) = self.parts();
+        let errors = match self {
+            Self::ValidationFailed(errors) => Some(errors.clone()),
+            _ => None,
+        };
+        Problem {
+            r#type: format!("urn:portcullis:problem:{code}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: self.to_string(),
+            code: code.to_owned(),
+            request_id: request_id.to_owned(),
+            errors,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    /// A response without a body: the outermost layer writes the problem, with the request's id.
+    fn into_response(self) -> Response {
+        let mut response = self.parts().0.into_response();
+        match &self {
+            Self::SessionExpired | Self::InvalidToken => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, INVALID_TOKEN_CHALLENGE);
+            }
+            _ if response.status() == StatusCode::UNAUTHORIZED => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+            }
+            _ if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            _ => {}
+        }
+        if response.status().is_server_error() {
+            let source = std::error::Error::source(&self).map(ToString::to_string);
+            tracing::error!(code = self.parts().1, source, "request failed");
+        }
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        if is_unavailable(&error) {
+            Self::DatabaseUnavailable(error.into())
+        } else {
+            Self::internal(error)
+        }
+    }
+}
+
+/// Whether the database was out of reach, rather than the statement wrong.
+fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // 08 connection exception, 53 insufficient resources, 57P operator intervention, 25006
+        // read-only transaction (a standby), and 40 a transaction that may be tried again.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "53", "57P", "25006", "40"].iter().any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
+}
+
+/// Turns the violation of a named constraint into an error of the API.
+pub trait OnConstraint<T> {
+    /// Calls `error` when the statement broke the constraint `name`.
+    ///
+    /// # Errors
+    /// What `error` gave, or else the database's own error.
+    fn on_constraint(self, name: &str, error: impl FnOnce() -> Error) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> OnConstraint<T> for std::result::Result<T, E> {
+    fn on_constraint(self, name: &str, error: impl FnOnce() -> Error) -> Result<T> {
+        self.map_err(|source| {
+            let source = source.into();
+            if constraint(&source) == Some(name) { error() } else { source }
+        })
+    }
+}
+
+/// The name of the constraint that a statement broke.
+fn constraint(error: &Error) -> Option<&str> {
+    let Error::Internal(source) = error else { return None };
+    source.downcast_ref::<sqlx::Error>()?.as_database_error()?.constraint()
+}
+
+fn fields(errors: &[FieldError]) -> String {
+    errors.iter().map(|e| format!("{} {}", e.field, e.message)).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,119 @@
+//! axum's `Json`, `Path` and `Query`, with our errors and stricter rules.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::error::Error;
+
+/// A JSON object as a request, any JSON as a response.
+pub struct Json<T>(pub T);
+
+/// The parameters of the path. One that does not parse names nothing, so it is a 404.
+pub struct Path<T>(pub T);
+
+/// The parameters of the query.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        if !is_json(request.headers()) {
+            return Err(Error::UnsupportedMediaType);
+        }
+        let body =
+            Bytes::from_request(request, state).await.map_err(|rejection| {
+                match rejection.status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => Error::BodyTooLarge,
+                    _ => Error::Malformed("it did not arrive whole".to_owned()),
+                }
+            })?;
+        // serde would take an array for a struct, field by field.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return Err(match serde_json::from_slice::<IgnoredAny>(&body) {
+                Ok(_) => Error::invalid("body", "wrong_type", "must be a JSON object"),
+                Err(error) => Error::Malformed(position(&error)),
+            });
+        }
+        let mut deserializer = serde_json::Deserializer::from_slice(&body);
+        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            if error.inner().is_data() {
+                invalid(&error.path().to_string(), &error.inner().to_string(), "body")
+            } else {
+                Error::Malformed(position(error.inner()))
+            }
+        })?;
+        deserializer.end().map_err(|error| Error::Malformed(position(&error)))?;
+        Ok(Self(value))
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(_) => Err(Error::NotFound),
+        }
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        let query = parts.uri.query().unwrap_or_default();
+        let deserializer =
+            serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(query.as_bytes()));
+        serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
+            invalid(&error.path().to_string(), &error.inner().to_string(), "query")
+        })
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|value| value.trim().to_ascii_lowercase());
+    essence.is_some_and(|essence| essence == "application/json")
+}
+
+/// Where in the text the JSON breaks off, in words that do not repeat the text.
+fn position(error: &serde_json::Error) -> String {
+    format!("line {}, column {}", error.line(), error.column())
+}
+
+/// A 422 from what serde says of a value; `whole` names the value when no field is to blame.
+fn invalid(path: &str, message: &str, whole: &str) -> Error {
+    let path = if path == "." || path == "?" { whole } else { path };
+    let named = |prefix: &str| {
+        message.strip_prefix(prefix).and_then(|rest| rest.split('`').next()).map(str::to_owned)
+    };
+    if let Some(field) = named("missing field `") {
+        Error::invalid(&field, "required", "is required")
+    } else if let Some(field) = named("unknown field `") {
+        Error::invalid(&field, "unknown", "is not known here")
+    } else if let Some(field) = named("duplicate field `") {
+        Error::invalid(&field, "invalid", "is given twice")
+    } else if let Some((_, expected)) = message.split_once(", expected ") {
+        let expected = expected.split(" at line ").next().unwrap_or(expected);
+        let expected = if expected.starts_with("struct ") { "a JSON object" } else { expected };
+        Error::invalid(path, "wrong_type", &format!("must be {expected}"))
+    } else {
+        Error::invalid(path, "invalid", message)
+    }
+}

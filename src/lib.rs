@@ -1,0 +1,26 @@
+//! Portcullis: authentication as a JSON REST service.
+//!
+//! The way of a request: the layers of [`app`] → an extractor ([`auth`], [`extract`]) → a handler
+//! (`routes`) → SQL ([`store`]) → JSON or [`error::Error`]. Imports run the same way.
+
+pub mod app;
+pub mod auth;
+pub mod client;
+pub mod command;
+pub mod config;
+mod cross_origin;
+pub mod embedded;
+pub mod error;
+pub mod extract;
+pub mod names;
+pub mod openapi;
+mod parameters;
+pub mod password;
+pub mod problem;
+pub mod request_id;
+mod routes;
+pub mod session;
+pub mod state;
+pub mod store;
+pub mod sweep;
+mod timestamp;

@@ -1,0 +1,100 @@
+//! The command line: serve (the default), migrate, openapi, health, user.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use portcullis::command::{self, health, serve, user};
+use portcullis::config::{self, Config, LogFormat, SECRETS_HELP};
+use portcullis::openapi;
+use tracing_subscriber::EnvFilter;
+
+/// Authentication as a JSON REST service: login, logout, the current user
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = SECRETS_HELP)]
+struct Cli {
+    #[command(flatten)]
+    config: Config,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service; what happens without a command
+    #[command(after_help = SECRETS_HELP)]
+    Serve(Box<Config>),
+    /// Bring the database's schema up to date, and end
+    Migrate,
+    /// Print the OpenAPI document
+    Openapi,
+    /// Ask the service on this machine whether it is alive
+    Health,
+    /// Make and change accounts
+    #[command(subcommand)]
+    User(user::UserCommand),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("portcullis: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    // Before any thread is started: reading it sets environment variables.
+    match dotenvy::from_path(".env") {
+        Err(error) if !error.not_found() => return Err(format!(".env cannot be read: {error}")),
+        _ => {}
+    }
+    let mut grammar = config::prepare(Cli::command());
+    let matches = grammar.try_get_matches_from_mut(std::env::args_os());
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match cli {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            return error.print().map_err(|error| error.to_string());
+        }
+        Err(error) => return Err(config::explain(&error, &grammar)),
+    };
+    match cli.command {
+        None => start(cli.config.complete()?, serve::run),
+        Some(Command::Serve(config)) => start(config.complete()?, serve::run),
+        Some(Command::Openapi) => {
+            print!("{}", openapi::json().map_err(|error| error.to_string())?);
+            Ok(())
+        }
+        Some(Command::Migrate) => {
+            start(Config::from_env()?, async |config| command::migrate(&config).await)
+        }
+        Some(Command::Health) => {
+            start(Config::from_env()?, async |config| health::check(&config).await)
+        }
+        Some(Command::User(command)) => start(Config::from_env()?, async |config| {
+            println!("{}", user::run(&config, command).await?);
+            Ok(())
+        }),
+    }
+}
+
+/// Starts the log and the threads, and runs a command on them.
+fn start(
+    config: Config,
+    run: impl AsyncFnOnce(Config) -> Result<(), String>,
+) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| error.to_string())?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    runtime.block_on(run(config))
+}

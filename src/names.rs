@@ -1,0 +1,140 @@
+//! How usernames, email addresses and display names are written, stored and looked up.
+
+use email_address::{EmailAddress, Options};
+
+use crate::problem::FieldError;
+
+const USERNAME_CHARS: std::ops::RangeInclusive<usize> = 3..=32;
+/// RFC 5321 §4.5.3.1.3, less the angle brackets of a path.
+const EMAIL_MAX: usize = 254;
+const NAME_MAX: usize = 200;
+
+/// The stored form of a username: trimmed, in lower case, never an email address.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn username(field: &str, text: &str) -> Result<String, FieldError> {
+    let username = text.trim().to_lowercase();
+    if !username
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+    {
+        let message = "may have only letters a-z, digits, dots, underscores and hyphens";
+        return Err(FieldError::new(field, "invalid", message));
+    }
+    if username.len() < *USERNAME_CHARS.start() {
+        return Err(FieldError::new(field, "too_short", "must have at least 3 characters"));
+    }
+    if username.len() > *USERNAME_CHARS.end() {
+        return Err(FieldError::new(field, "too_long", "must have at most 32 characters"));
+    }
+    Ok(username)
+}
+
+/// The stored form of an email address: trimmed, in lower case.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn email(field: &str, text: &str) -> Result<String, FieldError> {
+    let email = text.trim().to_lowercase();
+    if email.chars().count() > EMAIL_MAX {
+        return Err(FieldError::new(field, "too_long", "must have at most 254 characters"));
+    }
+    let options = Options::default().without_display_text().without_domain_literal();
+    let plain = !email.chars().any(|c| c.is_control() || c.is_whitespace());
+    if !plain || EmailAddress::parse_with_options(&email, options).is_err() {
+        return Err(FieldError::new(field, "invalid", "must be an email address"));
+    }
+    Ok(email)
+}
+
+/// The stored form of a display name: trimmed.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn name(field: &str, text: &str) -> Result<String, FieldError> {
+    let name = text.trim();
+    if name.is_empty() {
+        return Err(FieldError::new(field, "too_short", "must not be empty; leave it out instead"));
+    }
+    if name.chars().count() > NAME_MAX {
+        return Err(FieldError::new(field, "too_long", "must have at most 200 characters"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(FieldError::new(field, "invalid", "must not have control characters"));
+    }
+    Ok(name.to_owned())
+}
+
+/// What a person logs in with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identifier {
+    /// A username, as it is stored.
+    Username(String),
+    /// An email address, as it is stored.
+    Email(String),
+}
+
+impl Identifier {
+    /// Takes an email address for one by its `@`, which no username has.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        if text.contains('@') { Self::email(text) } else { Self::username(text) }
+    }
+
+    /// A username, whatever it looks like.
+    #[must_use]
+    pub fn username(text: &str) -> Self {
+        Self::Username(fold(text))
+    }
+
+    /// An email address, whatever it looks like.
+    #[must_use]
+    pub fn email(text: &str) -> Self {
+        Self::Email(fold(text))
+    }
+}
+
+/// The form that is compared with stored names. PostgreSQL has no NUL in text, and no stored name
+/// has a control character, so a stand-in keeps such an identifier unknown instead of an error.
+fn fold(text: &str) -> String {
+    text.trim().to_lowercase().replace('\0', "\u{1}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usernames_are_folded_and_bounded() {
+        assert_eq!(username("username", "  Alice.B-1_ ").unwrap(), "alice.b-1_");
+        for text in ["", "ab", &"a".repeat(33), "alice@example.com", "älice", "a b c", "a\0bc"] {
+            assert!(username("username", text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn emails_are_folded_and_bounded() {
+        assert_eq!(email("email", " Alice@Example.COM ").unwrap(), "alice@example.com");
+        let long = format!("{}@{}.com", "a".repeat(60), "b".repeat(200));
+        for text in [
+            "",
+            "alice",
+            "@example.com",
+            "alice@",
+            "a b@example.com",
+            "a@b\0.com",
+            "A <a@b.c>",
+            &long,
+        ] {
+            assert!(email("email", text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_identifier_with_an_at_sign_is_an_email_address() {
+        assert_eq!(Identifier::new(" ALICE "), Identifier::Username("alice".into()));
+        assert_eq!(Identifier::new("A@B.c"), Identifier::Email("a@b.c".into()));
+        assert_eq!(Identifier::new("a\0"), Identifier::Username("a\u{1}".into()));
+    }
+}

@@ -1,0 +1,190 @@
+//! The formats in which passwords are stored.
+//!
+//! bcrypt sees 72 bytes at most, so new hashes are passlib's `bcrypt_sha256` version 2: bcrypt of
+//! base64(HMAC-SHA-256), the key being the salt's 22 characters and the message the password in
+//! NFKC (passlib 1.7.4, `passlib.hash.bcrypt_sha256`). Plain bcrypt, as Flask-Bcrypt stores it, is
+//! verified over the bytes as they were sent.
+
+use std::ops::RangeInclusive;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bcrypt::{BcryptError, BcryptResult};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use unicode_normalization::UnicodeNormalization as _;
+
+const PREFIX: &str = "$bcrypt-sha256$v=2,t=";
+/// Characters of a bcrypt salt in its own base64.
+const SALT: usize = 22;
+
+/// A stored hash, taken apart.
+pub(super) struct Stored {
+    scheme: Scheme,
+    /// Plain bcrypt: `$2b$12$` and 53 characters of salt and digest.
+    bcrypt: String,
+    cost: u32,
+}
+
+#[derive(PartialEq, Eq)]
+enum Scheme {
+    BcryptSha256,
+    Bcrypt,
+}
+
+impl Stored {
+    /// `None` for a format that is not known.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (scheme, bcrypt) = match text.strip_prefix(PREFIX) {
+            Some(rest) => {
+                // 2b,r=12$salt$digest
+                let (ident, rest) = rest.split_once(",r=")?;
+                let (rounds, rest) = rest.split_once('$')?;
+                let (salt, digest) = rest.split_once('$')?;
+                let rounds: u32 = rounds.parse().ok()?;
+                (Scheme::BcryptSha256, format!("${ident}${rounds:02}${salt}{digest}"))
+            }
+            None => (Scheme::Bcrypt, text.to_owned()),
+        };
+        let known = ["$2a$", "$2b$", "$2y$"].iter().any(|ident| bcrypt.starts_with(ident));
+        let cost = bcrypt.parse::<bcrypt::HashParts>().ok()?.get_cost();
+        (known && (4..=31).contains(&cost)).then_some(Self { scheme, bcrypt, cost })
+    }
+
+    pub(super) fn cost(&self) -> u32 {
+        self.cost
+    }
+
+    /// Whether a new hash of this cost would look the same.
+    pub(super) fn is_current(&self, cost: u32) -> bool {
+        self.scheme == Scheme::BcryptSha256 && self.cost == cost
+    }
+
+    /// Compares in constant time.
+    pub(super) fn verify(&self, password: &str) -> bool {
+        let verified = match self.scheme {
+            Scheme::BcryptSha256 => {
+                let salt = &self.bcrypt[self.bcrypt.len() - 53..][..SALT];
+                condense(password, salt).and_then(|key| bcrypt::verify(key, &self.bcrypt))
+            }
+            Scheme::Bcrypt => bcrypt::verify(password, &self.bcrypt),
+        };
+        verified.unwrap_or(false)
+    }
+}
+
+/// A new hash of this cost.
+pub(super) fn make(password: &str, cost: u32) -> BcryptResult<String> {
+    // The crate draws the salt together with the hash, and the key needs the salt first.
+    let salt: [u8; 16] = rand::random();
+    let text = bcrypt::BASE_64.encode(salt);
+    let parts = bcrypt::hash_with_salt(condense(password, &text)?, cost, salt)?.to_string();
+    let digest = &parts[parts.len() - 31..];
+    Ok(format!("{PREFIX}2b,r={cost}${text}${digest}"))
+}
+
+/// Takes as long as one verification of each of these costs.
+pub(super) fn spend(costs: RangeInclusive<u32>) {
+    for cost in costs {
+        // What it comes to is of no interest.
+        let _ = std::hint::black_box(bcrypt::hash_with_salt("spend", cost, [0; 16]));
+    }
+}
+
+fn condense(password: &str, salt: &str) -> BcryptResult<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(salt.as_bytes())
+        .map_err(|_| BcryptError::InvalidHash("no key for the HMAC"))?;
+    mac.update(password.nfkc().collect::<String>().as_bytes());
+    Ok(STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made by passlib 1.7.4, but for the first, which stands in its documentation.
+    const PASSLIB: [(&str, &str); 6] = [
+        (
+            "password",
+            "$bcrypt-sha256$v=2,t=2b,r=12$n79VH.0Q2TMWmt3Oqt9uku$Kq4Noyk3094Y2QlB8NdRT8SvGiI4ft2",
+        ),
+        (
+            "correct horse battery staple",
+            "$bcrypt-sha256$v=2,t=2b,r=5$G5bXpAkzXphU6PJLcX7wTO$yO04G2.3QzOiEkeNwCD71zprvNPLzzu",
+        ),
+        ("", "$bcrypt-sha256$v=2,t=2b,r=5$PhA400NGBW1X.edlTMTc8.$NChkekCDDobJdtukhc3JqdYbsgrdwLa"),
+        (
+            "éééééééééééééééééééééééééééééééééééééééé",
+            "$bcrypt-sha256$v=2,t=2b,r=5$AW3CLjxY8rRFXcLwb268fu$5ssWDnP2Qux1xu.rjCcEcOUYO.tL7cq",
+        ),
+        (
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "$bcrypt-sha256$v=2,t=2b,r=5$8q3sBdH3OKdlBtfGmrsvWO$vGaZd9.qNCWphjU8UQRIGQKibNPeFre",
+        ),
+        (
+            "nul\0byte",
+            "$bcrypt-sha256$v=2,t=2b,r=5$cfn2iMMtPBUudk2br4uSte$EV16NaT75jmw30tzKjcMk1VXCOwl.e.",
+        ),
+    ];
+
+    #[test]
+    fn hashes_that_passlib_made_verify() {
+        for (password, hash) in PASSLIB {
+            let stored = Stored::parse(hash).unwrap();
+            assert!(stored.verify(password), "{password:?}");
+            assert!(!stored.verify(&format!("{password} ")), "{password:?}");
+        }
+    }
+
+    #[test]
+    fn hashes_of_python_bcrypt_verify_and_are_not_current() {
+        for (password, hash) in [
+            ("secret", "$2b$05$7Drdy1G2ZCRlOrfEAkNWruwvBlAGK54wN7y/2mg7MumZYHCxkWqt."),
+            ("secret", "$2a$05$MzOwF.oD4tvCuH695u86/uvXqZ4T3EKqpMI5nS4gQ.UOpqyVTiGt6"),
+        ] {
+            let stored = Stored::parse(hash).unwrap();
+            assert!(stored.verify(password));
+            assert!(!stored.verify("Secret"));
+            assert!(!stored.is_current(5));
+        }
+    }
+
+    #[test]
+    fn plain_bcrypt_is_cut_at_72_bytes_as_its_makers_did() {
+        let hash = "$2b$05$sIJHqdVJSVUOl3v1eqOt6e1OLWf7xIurXxbhVtGIOzB8j.kNQ.XDS";
+        let stored = Stored::parse(hash).unwrap();
+        assert!(stored.verify(&"y".repeat(72)));
+        assert!(stored.verify(&"y".repeat(100)));
+        assert!(!stored.verify(&"y".repeat(71)));
+    }
+
+    #[test]
+    fn a_new_hash_is_current_and_knows_all_of_a_long_password() {
+        let password = "z".repeat(100);
+        let text = make(&password, 4).unwrap();
+        let stored = Stored::parse(&text).unwrap();
+        assert!(text.starts_with("$bcrypt-sha256$v=2,t=2b,r=4$"), "{text}");
+        assert!(stored.is_current(4) && !stored.is_current(5));
+        assert!(stored.verify(&password));
+        assert!(!stored.verify(&"z".repeat(99)));
+    }
+
+    #[test]
+    fn compatibility_forms_of_a_password_are_the_same_password() {
+        let stored = Stored::parse(&make("ﬁancé Ⅷ", 4).unwrap()).unwrap();
+        assert!(stored.verify("fiance\u{301} VIII"));
+    }
+
+    #[test]
+    fn unknown_formats_are_refused() {
+        for text in ["", "plain", "$2x$05$x", "$argon2id$v=19$m=1,t=1,p=1$x$y", "$2b$05$short"] {
+            assert!(Stored::parse(text).is_none(), "{text}");
+        }
+        let good = PASSLIB[0].1;
+        for text in
+            [good.replace("v=2", "v=1"), good.replace("r=12", "r=3"), good.replace("2b", "é")]
+        {
+            assert!(Stored::parse(&text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! `/openapi.json`, `/swagger-ui` and the way to it from `/`.
+
+use axum::Router;
+use axum::http::header;
+use axum::response::Redirect;
+use axum::routing::get;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::openapi;
+use crate::state::App;
+
+/// The document, and Swagger UI with its assets from the binary.
+pub fn router() -> Router<App> {
+    let document = openapi::json().unwrap_or_default();
+    let config = Config::new(["/openapi.json"])
+        .try_it_out_enabled(true)
+        .persist_authorization(true)
+        .with_credentials(true)
+        .display_request_duration(true);
+    Router::new()
+        .route("/", get(|| async { Redirect::temporary("/swagger-ui/") }))
+        .route(
+            "/openapi.json",
+            get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone())),
+        )
+        .merge(SwaggerUi::new("/swagger-ui").config(config))
+}

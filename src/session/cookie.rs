@@ -1,0 +1,112 @@
+//! The one cookie: how it is named, written, read and removed (RFC 6265bis).
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use cookie::Cookie;
+use cookie::time::Duration;
+
+use super::{Begun, SessionId};
+use crate::config::{Config, SameSite};
+
+/// How the session cookie is written and read.
+#[derive(Clone, Debug)]
+pub struct Cookies {
+    name: &'static str,
+    domain: Option<String>,
+    secure: bool,
+    same_site: cookie::SameSite,
+}
+
+/// What a request brought under the cookie's name.
+#[derive(Clone, Debug)]
+pub enum GivenCookie {
+    /// No such cookie.
+    None,
+    /// One, and the id in it if it reads as one.
+    One(Option<SessionId>),
+    /// Several, so somebody else may have set one: none of them counts.
+    Several(Vec<SessionId>),
+}
+
+impl Cookies {
+    /// The prefix makes browsers hold us to the attributes: `__Host-` to this host alone,
+    /// `__Secure-` to https.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let secure = config.public_url.is_https();
+        let name = match (secure, &config.cookie_domain) {
+            (true, None) => "__Host-portcullis",
+            (true, Some(_)) => "__Secure-portcullis",
+            (false, _) => "portcullis",
+        };
+        let same_site = match config.cookie_samesite {
+            SameSite::Lax => cookie::SameSite::Lax,
+            SameSite::Strict => cookie::SameSite::Strict,
+            SameSite::None => cookie::SameSite::None,
+        };
+        Self { name, domain: config.cookie_domain.clone(), secure, same_site }
+    }
+
+    /// What a request brought.
+    #[must_use]
+    pub fn read(&self, headers: &HeaderMap) -> GivenCookie {
+        let values: Vec<_> = headers
+            .get_all(header::COOKIE)
+            .iter()
+            .flat_map(|value| Cookie::split_parse(String::from_utf8_lossy(value.as_bytes())))
+            .flatten()
+            .filter(|cookie| cookie.name() == self.name)
+            .map(|cookie| SessionId::parse(cookie.value()))
+            .collect();
+        match values[..] {
+            [] => GivenCookie::None,
+            [one] => GivenCookie::One(one),
+            _ => GivenCookie::Several(values.into_iter().flatten().collect()),
+        }
+    }
+
+    /// The `Set-Cookie` that hands out a session: until the browser closes, or, when it is
+    /// remembered, until it ends.
+    #[must_use]
+    pub fn set(&self, begun: &Begun) -> HeaderValue {
+        let mut cookie = self.cookie(begun.id.expose());
+        if begun.session.remember {
+            // Both times are PostgreSQL's, and the session was seen in this very request.
+            cookie.set_max_age(begun.session.expires_at - begun.session.last_seen_at);
+        }
+        header_value(&cookie)
+    }
+
+    /// The `Set-Cookie` that removes the cookie, with the attributes that it was set with.
+    #[must_use]
+    pub fn remove(&self) -> HeaderValue {
+        let mut cookie = self.cookie(String::new());
+        cookie.set_max_age(Duration::ZERO);
+        header_value(&cookie)
+    }
+
+    /// The cookie's name, for the OpenAPI document.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cookie(&self, value: String) -> Cookie<'static> {
+        let mut cookie = Cookie::build((self.name, value))
+            .path("/")
+            .http_only(true)
+            .secure(self.secure)
+            .same_site(self.same_site)
+            .build();
+        if let Some(domain) = &self.domain {
+            cookie.set_domain(Cow::Owned(domain.clone()));
+        }
+        cookie
+    }
+}
+
+fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
+    // The name, the id and the checked domain are plain ASCII.
+    HeaderValue::from_str(&cookie.to_string()).unwrap_or(HeaderValue::from_static(""))
+}

@@ -1,0 +1,38 @@
+//! What every request shares.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+
+use crate::config::Config;
+use crate::password::Hasher;
+use crate::session::{Cookies, Records};
+
+/// The state behind the router; a clone is the same one.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// Connections to PostgreSQL.
+    pub pool: PgPool,
+    /// Where passwords are hashed.
+    pub hasher: Hasher,
+    /// Where new session ids come from.
+    pub records: Records,
+    /// How the session cookie is written and read.
+    pub cookies: Cookies,
+}
+
+impl App {
+    /// The state of a service with these settings on this database.
+    #[must_use]
+    pub fn new(config: Config, pool: PgPool) -> Self {
+        Self {
+            hasher: Hasher::new(config.bcrypt_cost),
+            records: Records::new(pool.clone()),
+            cookies: Cookies::new(&config),
+            config: Arc::new(config),
+            pool,
+        }
+    }
+}

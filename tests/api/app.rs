@@ -1,0 +1,262 @@
+//! The vocabulary of the tests: services, clients and answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portcullis::app;
+use portcullis::config::Config;
+use portcullis::state::App;
+use reqwest::header::{COOKIE, HeaderMap, HeaderName, SET_COOKIE};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::net::TcpListener;
+
+use crate::cluster::Database;
+
+/// The password of every account that the tests make.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// A service that listens on a port of its own, on a database of its own.
+pub struct TestApp {
+    pub base: String,
+    pub pool: PgPool,
+    pub config: Config,
+    database: Arc<Database>,
+}
+
+impl TestApp {
+    /// A service with the default settings, but for bcrypt's cost.
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A service with some settings changed.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::defaults().unwrap();
+        config.bcrypt_cost = 4;
+        change(&mut config);
+        Self::on(Arc::new(Database::create().await), config).await
+    }
+
+    /// Another instance with the same settings over the same database.
+    pub async fn replica(&self) -> Self {
+        self.replica_with(self.config.clone()).await
+    }
+
+    /// Another instance over the same database.
+    pub async fn replica_with(&self, config: Config) -> Self {
+        Self::on(Arc::clone(&self.database), config).await
+    }
+
+    async fn on(database: Arc<Database>, config: Config) -> Self {
+        let pool =
+            PgPoolOptions::new().max_connections(8).connect_lazy_with(database.options.clone());
+        let base = serve(App::new(config.clone(), pool.clone())).await;
+        Self { base, pool, config, database }
+    }
+
+    /// For another process that is to use the same database.
+    pub fn database_url(&self) -> String {
+        self.database.url()
+    }
+
+    /// Somebody with a browser who is not logged in.
+    pub fn anonymous(&self) -> Client {
+        let http = reqwest::Client::builder().cookie_store(true);
+        Client::new(&self.base, http.redirect(reqwest::redirect::Policy::none()).build().unwrap())
+    }
+
+    /// Somebody who has just registered, and is logged in by a cookie.
+    pub async fn user(&self) -> Client {
+        self.register("user").await
+    }
+
+    /// An admin who is logged in by a cookie.
+    pub async fn admin(&self) -> Client {
+        let mut admin = self.register("admin").await;
+        let promote = "update users set role = 'admin' where id = $1::text::uuid";
+        sqlx::query(promote).bind(admin.id()).execute(&self.pool).await.unwrap();
+        admin.user = admin.get("/me").await.ok();
+        admin
+    }
+
+    /// How many rows a table has.
+    pub async fn count(&self, table: &str) -> i64 {
+        let count = format!("select count(*) from {table}");
+        sqlx::query_scalar(&count).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Runs a statement on the database behind the service's back.
+    pub async fn sql(&self, statement: &str) -> u64 {
+        sqlx::query(statement).execute(&self.pool).await.unwrap().rows_affected()
+    }
+
+    async fn register(&self, kind: &str) -> Client {
+        let mut client = self.anonymous();
+        let name = format!("{kind}-{:012x}", rand::random::<u32>());
+        let registered =
+            client.post("/users", json!({"username": name, "password": PASSWORD})).await;
+        client.user = registered.status(201).body["user"].clone();
+        client
+    }
+}
+
+/// Serves on a free port until the test ends, and returns where.
+pub async fn serve(state: App) -> String {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(app::serve(listener, state, std::future::pending()));
+    base
+}
+
+/// Somebody who sends requests.
+#[derive(Clone)]
+pub struct Client {
+    base: String,
+    http: reqwest::Client,
+    headers: HeaderMap,
+    /// The account, as it was when the client registered.
+    pub user: Value,
+}
+
+impl Client {
+    fn new(base: &str, http: reqwest::Client) -> Self {
+        Self { base: base.to_owned(), http, headers: HeaderMap::new(), user: Value::Null }
+    }
+
+    /// The same client, but sending these headers with every request.
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.append(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+        client
+    }
+
+    /// The same client, talking to another instance.
+    pub fn to(&self, app: &TestApp) -> Self {
+        Self { base: app.base.clone(), ..self.clone() }
+    }
+
+    pub fn id(&self) -> &str {
+        self.user["id"].as_str().unwrap()
+    }
+
+    pub fn username(&self) -> &str {
+        self.user["username"].as_str().unwrap()
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone())
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        Answer::to(self.request(Method::POST, path).json(&body)).await
+    }
+
+    /// A `POST` without a body.
+    pub async fn call(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::POST, path)).await
+    }
+
+    /// Logs in to this client's own account with the right password.
+    pub async fn login(&self) -> Answer {
+        self.post("/login", json!({"identifier": self.username(), "password": PASSWORD})).await
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+    pub body: Value,
+}
+
+impl Answer {
+    pub async fn to(request: RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let (code, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Self { code, headers, text, body }
+    }
+
+    /// The answer, which must have this status.
+    #[track_caller]
+    pub fn status(self, code: u16) -> Self {
+        assert_eq!(self.code, code, "{}", self.text);
+        self
+    }
+
+    /// The body of a 200.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        self.status(200).body
+    }
+
+    /// The answer, which must be a whole problem with this status and code.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) -> Self {
+        let answer = self.status(status);
+        let body = &answer.body;
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{body}");
+        assert_eq!(body["code"], code, "{body}");
+        assert_eq!(body["status"], status, "{body}");
+        assert_eq!(body["type"], format!("urn:portcullis:problem:{code}"));
+        for field in ["title", "detail"] {
+            assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{body}");
+        }
+        assert_eq!(body["request_id"].as_str(), answer.header("x-request-id"));
+        assert_eq!(body["errors"].is_array(), code == "validation_failed", "{body}");
+        assert_eq!(status == 401, answer.header("www-authenticate").is_some());
+        assert_eq!(status == 503, answer.header("retry-after").is_some());
+        answer
+    }
+
+    /// The (field, code) of each error of a 422.
+    #[track_caller]
+    pub fn faults(self) -> Vec<(String, String)> {
+        let answer = self.problem(422, "validation_failed");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let errors = answer.body["errors"].as_array().unwrap();
+        errors.iter().map(|error| (text(&error["field"]), text(&error["code"]))).collect()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The session's secret in the cookie that was set.
+    #[track_caller]
+    pub fn cookie(&self) -> String {
+        let set = self.header(SET_COOKIE.as_str()).expect("a cookie");
+        let (_, value) = set.split(';').next().unwrap().split_once('=').unwrap();
+        value.to_owned()
+    }
+
+    /// The session's secret in the body.
+    #[track_caller]
+    pub fn token(&self) -> String {
+        self.body["token"].as_str().expect("a token").to_owned()
+    }
+}
+
+impl TestApp {
+    /// Somebody who sends this cookie and stores none.
+    pub fn with_cookie(&self, secret: &str) -> Client {
+        let client = Client::new(&self.base, reqwest::Client::new());
+        client.with(COOKIE.as_str(), &format!("portcullis={secret}"))
+    }
+
+    /// Somebody who sends this bearer token.
+    pub fn with_token(&self, token: &str) -> Client {
+        let client = Client::new(&self.base, reqwest::Client::new());
+        client.with("authorization", &format!("Bearer {token}"))
+    }
+}

@@ -1,0 +1,88 @@
+//! A database for each test: on `DATABASE_URL` if it is set, else on a throw-away cluster of this
+//! process.
+
+use std::str::FromStr as _;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use portcullis::embedded::Embedded;
+use portcullis::store;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _};
+
+/// The server, with a migrated database that those of the tests are copies of.
+struct Cluster {
+    options: PgConnectOptions,
+    template: String,
+    is_ours: bool,
+}
+
+static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // The server belongs to the runtime that started it, and each test has a runtime of its own.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+            let (options, server) = match url {
+                Some(url) => (PgConnectOptions::from_str(&url).expect("DATABASE_URL"), None),
+                None => {
+                    let server = Embedded::throw_away().await.expect("a throw-away PostgreSQL");
+                    (server.connect_options(), Some(server))
+                }
+            };
+            let template = format!("portcullis_test_{}_template", std::process::id());
+            create(&options, &template, "template0").await;
+            store::migrate(&options.clone().database(&template)).await.unwrap();
+            sender.send(Cluster { options, template, is_ours: server.is_some() }).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    receiver.recv().expect("the cluster could not be started")
+});
+
+/// An empty, migrated database; dropped with the value when the server is not ours to throw away.
+#[derive(Debug)]
+pub struct Database {
+    pub options: PgConnectOptions,
+    name: String,
+}
+
+impl Database {
+    pub async fn create() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("portcullis_test_{}_{count}", std::process::id());
+        let cluster = tokio::task::spawn_blocking(|| &*CLUSTER).await.unwrap();
+        create(&cluster.options, &name, &cluster.template).await;
+        Self { options: cluster.options.clone().database(&name), name }
+    }
+
+    /// For `DATABASE_URL` of another process.
+    pub fn url(&self) -> String {
+        self.options.to_url_lossy().to_string()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if CLUSTER.is_ours {
+            return;
+        }
+        let drop = format!("drop database if exists {} with (force)", self.name);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let mut connection = CLUSTER.options.connect().await.unwrap();
+                connection.execute(drop.as_str()).await.unwrap();
+            });
+        });
+        let _ = thread.join();
+    }
+}
+
+async fn create(options: &PgConnectOptions, name: &str, template: &str) {
+    let mut connection = options.connect().await.unwrap();
+    let create = format!("create database {name} template {template}");
+    connection.execute(create.as_str()).await.unwrap();
+}

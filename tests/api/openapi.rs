@@ -1,0 +1,147 @@
+use std::collections::HashSet;
+
+use portcullis::openapi;
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::{Answer, TestApp};
+
+fn document() -> Value {
+    serde_json::from_str(&openapi::json().unwrap()).unwrap()
+}
+
+/// Every operation as (method, path, operation).
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, item)| {
+            let operations = item.as_object().unwrap().iter();
+            operations
+                .map(move |(method, operation)| (method.to_uppercase(), path.clone(), operation))
+        })
+        .collect()
+}
+
+#[test]
+fn the_committed_document_is_what_the_handlers_say() {
+    let committed = include_str!("../../openapi/openapi.json");
+    let advice = "it differs: cargo run -- openapi > openapi/openapi.json";
+    assert!(committed == openapi::json().unwrap(), "{advice}");
+}
+
+#[tokio::test]
+async fn the_document_and_swagger_ui_are_served_from_the_binary() {
+    let app = TestApp::start().await;
+    let client = app.anonymous();
+    let answer = client.get("/openapi.json").await.status(200);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.body, document());
+    let root = client.get("/").await.status(307);
+    assert_eq!(root.header("location"), Some("/swagger-ui/"));
+    let short = client.get("/swagger-ui").await;
+    assert_eq!((short.code / 100, short.header("location")), (3, Some("/swagger-ui/")));
+    let page = client.get("/swagger-ui/").await.status(200);
+    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    assert!(!page.text.contains("https://"), "an asset from elsewhere: {}", page.text);
+    let script = client.get("/swagger-ui/swagger-ui-bundle.js").await.status(200);
+    assert!(script.text.len() > 500_000);
+    let start = client.get("/swagger-ui/swagger-initializer.js").await.status(200);
+    assert!(start.text.contains("/openapi.json"), "{}", start.text);
+}
+
+#[tokio::test]
+async fn every_secured_operation_asks_who_is_calling() {
+    let app = TestApp::start().await;
+    let document = document();
+    let mut asked = 0;
+    for (method, path, operation) in operations(&document) {
+        let secured = operation["security"].as_array().is_some_and(|schemes| !schemes.is_empty());
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let path = path.replace("{id}", "01a1fdbe-c128-7060-b598-5638a5c14638");
+        let request = app.anonymous().request(method.clone(), &path).json(&serde_json::json!({}));
+        let answer = Answer::to(request).await;
+        if secured {
+            answer.problem(401, "unauthenticated");
+            asked += 1;
+        } else {
+            assert_ne!(answer.body["code"], "unauthenticated", "{method} {path}");
+        }
+    }
+    assert!(asked >= 5, "{asked}");
+}
+
+#[test]
+fn every_operation_is_described_in_full() {
+    let document = document();
+    let mut ids = HashSet::new();
+    for (method, path, operation) in operations(&document) {
+        let call = format!("{method} {path}");
+        assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{call}");
+        assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{call}");
+        let summary = operation["summary"].as_str().unwrap();
+        assert!(!summary.is_empty() && !summary.ends_with('.'), "{call}");
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(responses.keys().any(|status| status.starts_with('2')), "{call}");
+        assert!(responses.contains_key("500"), "{call}");
+        for (status, response) in responses {
+            assert!(!response["description"].as_str().unwrap().is_empty(), "{call} {status}");
+            assert!(response["headers"]["x-request-id"].is_object(), "{call} {status}");
+            let content = response["content"].as_object();
+            if status.as_str() >= "400" {
+                let problem = &content.unwrap()["application/problem+json"];
+                assert_eq!(problem["schema"]["$ref"], "#/components/schemas/Problem", "{call}");
+                for (code, example) in problem["examples"].as_object().unwrap() {
+                    assert_eq!(example["value"]["code"], *code, "{call}");
+                    assert_eq!(example["value"]["status"].to_string(), *status, "{call}");
+                }
+            } else {
+                assert_eq!(content.is_none(), status == "204", "{call} {status}");
+            }
+        }
+        let reads = operation["requestBody"].is_object();
+        for status in ["400", "413", "415", "422"] {
+            assert!(!reads || responses.contains_key(status), "{call} {status}");
+        }
+        let secured = operation["security"].is_array();
+        assert!(!secured || responses.contains_key("401"), "{call}");
+        if secured {
+            let schemes: Vec<_> = operation["security"].as_array().unwrap().iter().collect();
+            assert_eq!(schemes.len(), 2, "{call}: both transports");
+        }
+    }
+}
+
+#[test]
+fn generated_clients_find_no_riddles() {
+    let document = document();
+    let text = document.to_string();
+    for riddle in ["\"oneOf\"", "\"anyOf\"", "\"allOf\""] {
+        assert!(!text.contains(riddle), "{riddle}");
+    }
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let mut rest = text.as_str();
+    while let Some((_, after)) = rest.split_once("\"$ref\":\"#/components/schemas/") {
+        let (name, after) = after.split_once('"').unwrap();
+        assert!(schemas.contains_key(name), "{name} is referred to and not there");
+        rest = after;
+    }
+    for (name, field) in [("Registered", "session"), ("Current", "session"), ("Problem", "errors")]
+    {
+        let required = schemas[name]["required"].as_array().unwrap();
+        assert!(!required.iter().any(|name| name == field), "{name}.{field} may be absent");
+    }
+    for name in ["User", "Session", "LoggedIn", "UserPage"] {
+        let schema = &schemas[name];
+        let required = schema["required"].as_array().unwrap();
+        for (field, property) in schema["properties"].as_object().unwrap() {
+            assert!(required.iter().any(|name| name == field), "{name}.{field} is always there");
+            assert!(
+                property["description"].is_string() || property["$ref"].is_string(),
+                "{name}.{field}"
+            );
+        }
+    }
+    let schemes = document["components"]["securitySchemes"].as_object().unwrap();
+    assert_eq!(schemes["cookie"]["in"], "cookie");
+    assert_eq!(schemes["bearer"]["scheme"], "bearer");
+}

@@ -1,0 +1,315 @@
+//! The binary, as a person starts it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::TestApp;
+use crate::app::PASSWORD;
+
+/// A service process, and where it answers.
+struct Service {
+    child: Child,
+    base: String,
+    banner: String,
+}
+
+impl Service {
+    /// Starts the binary in a directory, with no environment but what is given and `PATH`.
+    fn start(directory: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = command(directory, environment).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut banner = String::new();
+        while !banner.contains("Ctrl-C") {
+            assert_ne!(stdout.read_line(&mut banner).unwrap(), 0, "it ended: {banner}");
+        }
+        let (_, listen) = banner.split_once("listens on ").unwrap();
+        let base = format!("http://{}", listen.split(')').next().unwrap());
+        Self { child, base, banner }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Asks the service to stop, and returns how long that took.
+    fn stop(mut self, signal: rustix::process::Signal) -> Duration {
+        let start = Instant::now();
+        self.signal(signal);
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}");
+        start.elapsed()
+    }
+
+    async fn post(&self, path: &str, body: serde_json::Value) -> reqwest::Response {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.base)).json(&body);
+        request.send().await.unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(directory: &Path, environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command
+        .current_dir(directory)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("PORTCULLIS_LISTEN", "127.0.0.1:0")
+        .env("PORTCULLIS_BCRYPT_COST", "4")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// What the binary says when it does not start: one line.
+fn refusal(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> String {
+    let mut command = command(directory, environment);
+    let output = command.args(arguments).stderr(Stdio::piped()).output().unwrap();
+    assert!(!output.status.success(), "{environment:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+/// A directory that is removed with the value.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        let name = format!("portcullis-test-{:016x}", rand::random::<u64>());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn without_any_setting_the_service_comes_up_and_loses_nothing_however_it_ends() {
+    let directory = Directory::new();
+    let service = Service::start(&directory.0, &[]);
+    for line in ["Service", "Swagger UI", "Data", "Admin", "Stop", "user create"] {
+        assert!(service.banner.contains(line), "{}", service.banner);
+    }
+    let new = json!({"username": "alice", "password": PASSWORD});
+    assert_eq!(service.post("/users", new).await.status(), 201);
+
+    // A second service on the same data is told so.
+    let line = refusal(&directory.0, &[], &[]);
+    assert!(line.contains(".portcullis"), "{line}");
+
+    // A command joins the running service's database.
+    let mut create = command(&directory.0, &[]);
+    create.args(["user", "disable", "alice"]);
+    assert!(create.status().unwrap().success());
+    let login = json!({"identifier": "alice", "password": PASSWORD});
+    assert_eq!(service.post("/login", login.clone()).await.status(), 403);
+    let mut create = command(&directory.0, &[]);
+    assert!(create.args(["user", "enable", "alice"]).status().unwrap().success());
+
+    // Killed, it leaves a server that is just ending; the next start deals with that.
+    let mut service = service;
+    for i in 0..3 {
+        let new = json!({"username": format!("user-{i}"), "password": PASSWORD});
+        assert_eq!(service.post("/users", new).await.status(), 201);
+        service.signal(rustix::process::Signal::KILL);
+        service.child.wait().unwrap();
+        service = Service::start(&directory.0, &[]);
+        let login = json!({"identifier": format!("user-{i}"), "password": PASSWORD});
+        assert_eq!(service.post("/login", login).await.status(), 200);
+    }
+    assert!(service.stop(rustix::process::Signal::TERM) < Duration::from_secs(5));
+
+    let service = Service::start(&directory.0, &[]);
+    assert_eq!(service.post("/login", login).await.status(), 200);
+    assert!(service.stop(rustix::process::Signal::INT) < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn the_first_admin_comes_from_the_settings_and_only_the_first() {
+    let app = TestApp::start().await;
+    let url = app.database_url();
+    let directory = Directory::new();
+    let settings = |name: &'static str| {
+        [
+            ("DATABASE_URL", url.as_str()),
+            ("PORTCULLIS_ADMIN_USERNAME", name),
+            ("PORTCULLIS_ADMIN_EMAIL", ""),
+            ("PORTCULLIS_ADMIN_PASSWORD", PASSWORD),
+        ]
+    };
+    // Several replicas at once make one admin.
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                Service::start(&directory.0, &settings("root")).stop(rustix::process::Signal::TERM)
+            });
+        }
+    });
+    Service::start(&directory.0, &settings("second")).stop(rustix::process::Signal::TERM);
+    assert_eq!(app.count("users").await, 1);
+    let login = json!({"identifier": "root", "password": PASSWORD});
+    assert_eq!(app.anonymous().post("/login", login).await.ok()["user"]["role"], "admin");
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_answered_when_the_service_stops() {
+    let app = TestApp::start().await;
+    let directory = Directory::new();
+    let service = Service::start(&directory.0, &[("DATABASE_URL", &app.database_url())]);
+    let mut lock = app.pool.begin().await.unwrap();
+    sqlx::query("lock table users in access exclusive mode").execute(&mut *lock).await.unwrap();
+    let login = json!({"identifier": "nobody", "password": PASSWORD});
+    let request =
+        reqwest::Client::new().post(format!("{}/login", service.base)).json(&login).send();
+    let request = tokio::spawn(request);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    service.signal(rustix::process::Signal::TERM);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    lock.rollback().await.unwrap();
+    assert_eq!(request.await.unwrap().unwrap().status(), 401);
+    let mut service = service;
+    assert!(service.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
+    let directory = Directory::new();
+    for (name, value, allowed) in [
+        ("PORTCULLIS_BCRYPT_COST", "99", "from 4 to 16"),
+        ("PORTCULLIS_LISTEN", "8080", "127.0.0.1:8080"),
+        ("PORTCULLIS_PUBLIC_URL", "auth.example.com", "https://auth.example.com"),
+        ("PORTCULLIS_PUBLIC_URL", "https://example.com/auth", "without a path"),
+        ("PORTCULLIS_ALLOWED_ORIGINS", "*", "https://app.example.com"),
+        ("PORTCULLIS_COOKIE_SAMESITE", "loose", "lax, strict, none"),
+        ("PORTCULLIS_COOKIE_SAMESITE", "none", "https"),
+        ("PORTCULLIS_COOKIE_DOMAIN", "example.com", "PORTCULLIS_PUBLIC_URL"),
+        ("PORTCULLIS_REGISTRATION", "maybe", "open, closed"),
+        ("PORTCULLIS_SESSION_IDLE", "1", "15m"),
+        ("PORTCULLIS_REMEMBER_FOR", "-1d", "30d"),
+        ("PORTCULLIS_FRESH_FOR", "500ms", "whole seconds"),
+        ("PORTCULLIS_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/8"),
+        ("PORTCULLIS_LOG", "a=b=c", "info"),
+        ("PORTCULLIS_LOG_FORMAT", "xml", "text, json"),
+        ("PORTCULLIS_ADMIN_USERNAME", "root", "PORTCULLIS_ADMIN_PASSWORD"),
+    ] {
+        let line = refusal(&directory.0, &[(name, value)], &[]);
+        for part in [name, allowed] {
+            assert!(line.contains(part), "{name}={value}: {line}");
+        }
+        assert!(line.contains(value) || name == "PORTCULLIS_ADMIN_USERNAME", "{line}");
+    }
+    let secret = "mysql://user:hunter2@localhost/x";
+    let line = refusal(&directory.0, &[("DATABASE_URL", secret)], &[]);
+    assert!(line.contains("DATABASE_URL") && !line.contains("hunter2"), "{line}");
+    let line = refusal(
+        &directory.0,
+        &[("PORTCULLIS_ADMIN_PASSWORD", "hunter2"), ("PORTCULLIS_ADMIN_USERNAME", "root")],
+        &[],
+    );
+    assert!(line.contains("PORTCULLIS_ADMIN_PASSWORD") && !line.contains("hunter2"), "{line}");
+    let line = refusal(&directory.0, &[], &["serve", "--bcrypt-cost", "99"]);
+    assert!(line.contains("99") && line.contains("from 4 to 16"), "{line}");
+    let line = refusal(&directory.0, &[], &["--colour"]);
+    assert!(line.contains("--colour") && line.contains("--help"), "{line}");
+}
+
+#[test]
+fn a_taken_port_is_told_in_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let line = refusal(&Directory::new().0, &[("PORTCULLIS_LISTEN", &address)], &[]);
+    assert!(line.contains(&address) && line.contains("PORTCULLIS_LISTEN"), "{line}");
+}
+
+#[test]
+fn an_unreachable_database_is_told_without_its_password() {
+    let url = "postgres://alice:hunter2@127.0.0.1:1/portcullis";
+    let line = refusal(&Directory::new().0, &[("DATABASE_URL", url)], &[]);
+    assert!(!line.contains("hunter2"), "{line}");
+}
+
+#[tokio::test]
+async fn settings_come_from_the_env_file_and_the_environment_wins() {
+    let directory = Directory::new();
+    std::fs::write(directory.0.join(".env"), "PORTCULLIS_BCRYPT_COST=99\n").unwrap();
+    let app = TestApp::start().await;
+    // The environment's own 4 wins.
+    let service = Service::start(&directory.0, &[("DATABASE_URL", &app.database_url())]);
+    service.stop(rustix::process::Signal::TERM);
+    std::fs::write(directory.0.join(".env"), "PORTCULLIS_REGISTRATION=maybe\n").unwrap();
+    assert!(refusal(&directory.0, &[], &[]).contains("PORTCULLIS_REGISTRATION=\"maybe\""));
+    // Empty is unset, as compose files write it.
+    let empty = [("PORTCULLIS_REGISTRATION", ""), ("DATABASE_URL", &*app.database_url())];
+    Service::start(&directory.0, &empty).stop(rustix::process::Signal::TERM);
+}
+
+#[tokio::test]
+async fn the_health_command_asks_the_service() {
+    let app = TestApp::start().await;
+    let address = app.base.strip_prefix("http://").unwrap().to_owned();
+    let directory = Directory::new();
+    let path = directory.0.clone();
+    let status = tokio::task::spawn_blocking(move || {
+        command(&path, &[("PORTCULLIS_LISTEN", &address)]).arg("health").status()
+    });
+    assert!(status.await.unwrap().unwrap().success());
+    let line = refusal(&directory.0, &[("PORTCULLIS_LISTEN", "127.0.0.1:1")], &["health"]);
+    assert!(line.contains("127.0.0.1:1"), "{line}");
+}
+
+#[test]
+fn the_help_is_the_reference_of_all_settings_and_shows_no_secret() {
+    let directory = Directory::new();
+    let secret = [
+        ("DATABASE_URL", "postgres://alice:hunter2@localhost/x"),
+        ("PORTCULLIS_ADMIN_PASSWORD", "hunter2"),
+    ];
+    let mut child =
+        command(&directory.0, &secret).arg("--help").stdout(Stdio::piped()).spawn().unwrap();
+    let mut help = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut help).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(!help.contains("hunter2"));
+    for name in [
+        "DATABASE_URL",
+        "DATA_DIR",
+        "LISTEN",
+        "PUBLIC_URL",
+        "ALLOWED_ORIGINS",
+        "COOKIE_SAMESITE",
+        "COOKIE_DOMAIN",
+        "REGISTRATION",
+        "BCRYPT_COST",
+        "SESSION_IDLE",
+        "SESSION_LIFETIME",
+        "REMEMBER_FOR",
+        "FRESH_FOR",
+        "TRUSTED_PROXIES",
+        "ADMIN_USERNAME",
+        "ADMIN_EMAIL",
+        "ADMIN_PASSWORD",
+        "LOG",
+        "LOG_FORMAT",
+    ] {
+        assert!(help.contains(name), "{name}");
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(name), "{name} is not in the README");
+    }
+}
