@@ -19,10 +19,15 @@ use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use sqlx::postgres::PgConnectOptions;
+use tokio::time::sleep;
 
 pub use error::EmbeddedError;
 use home::Home;
 use server::Server;
+
+const LOCK_WITHIN: Duration = Duration::from_secs(2);
+const JOIN_WITHIN: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A running PostgreSQL. When the value is dropped or the process ends, however it does, the server
 /// is stopped; [`Embedded::stop`] also waits for that.
@@ -45,9 +50,15 @@ impl Embedded {
     pub async fn start(data_dir: &Path) -> Result<Self, EmbeddedError> {
         refuse_options()?;
         let home = Home::settle(data_dir).await?;
-        match home.try_lock(true)? {
-            Some(lock) => Self::run(home, lock).await,
-            None => Err(EmbeddedError::InUse { data_dir: home.dir }),
+        // A service that was killed while it was starting a program leaves the lock, for a moment,
+        // to the copy of itself that was to become the program.
+        let deadline = Instant::now() + LOCK_WITHIN;
+        loop {
+            match home.try_lock(true)? {
+                Some(lock) => return Self::run(home, lock).await,
+                None if Instant::now() < deadline => sleep(PAUSE).await,
+                None => return Err(EmbeddedError::InUse { data_dir: home.dir }),
+            }
         }
     }
 
@@ -62,7 +73,7 @@ impl Embedded {
     pub async fn join_or_start(data_dir: &Path) -> Result<Self, EmbeddedError> {
         refuse_options()?;
         let home = Home::settle(data_dir).await?;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + JOIN_WITHIN;
         while Instant::now() < deadline {
             // Time and again: whoever holds it may just be starting, or ending.
             if let Some(lock) = home.try_lock(false)? {
@@ -78,7 +89,7 @@ impl Embedded {
                 let _ = connection.close().await;
                 return Ok(Self { home, socket_dir, server: None, _lock: None });
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(PAUSE).await;
         }
         Err(EmbeddedError::InUse { data_dir: home.dir })
     }
