@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -19,9 +20,9 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use crate::config::Config;
 use crate::error::Error;
 use crate::parameters::Parameters;
-use crate::request_id::X_REQUEST_ID;
+use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::state::App;
-use crate::{cross_origin, parameters, problem, request_id, routes};
+use crate::{cross_origin, parameters, request_id, routes};
 
 /// Bytes of a request's body.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -33,7 +34,8 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 /// Every address of the service, behind every layer.
 pub fn router(app: App) -> Router {
     let (api, document) = routes::router().split_for_parts();
-    let api = api.layer(from_fn_with_state(Parameters::of(&document), parameters::layer));
+    let parameters = (Parameters::of(&document), app.clone());
+    let api = api.layer(from_fn_with_state(parameters, parameters::layer));
     behind_layers(api.merge(routes::docs()).fallback(async || Error::NotFound), app)
 }
 
@@ -45,7 +47,7 @@ fn behind_layers(router: Router<App>, app: App) -> Router {
         .layer(from_fn_with_state(app.clone(), cross_origin::layer))
         .layer(from_fn_with_state(app.clone(), time_out))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(problem::write))
+        .layer(from_fn(write_problem))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),
@@ -116,6 +118,37 @@ fn cors(config: &Config) -> CorsLayer {
         .max_age(PREFLIGHT_MAX_AGE)
 }
 
+/// The layer that writes the body of every error, its own as well as those that the router, the
+/// body limit or a foreign service answers without one.
+async fn write_problem(request: Request, next: Next) -> Response {
+    let request_id = RequestId::of(&request);
+    let response = next.run(request).await;
+    if response.status().is_success()
+        || response.status().is_redirection()
+        || response.status().is_informational()
+    {
+        return response;
+    }
+    let (mut parts, _) = response.into_parts();
+    let problem = match parts.extensions.remove::<Arc<Error>>() {
+        Some(error) => error.problem(&request_id),
+        None => {
+            let error = Error::from_status(parts.status);
+            let problem = error.problem(&request_id);
+            let (own, _) = error.into_response().into_parts();
+            parts.status = own.status;
+            parts.headers.extend(own.headers);
+            problem
+        }
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let mut response = (parts, axum::Json(problem)).into_response();
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}
+
 async fn time_out(State(app): State<App>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(app.config.request_timeout, next.run(request)).await {
         Ok(response) => response,
@@ -144,7 +177,7 @@ mod tests {
         let panics = get(async || -> StatusCode { panic!("the secret of the house") });
         let app = App::new(
             Config::defaults().unwrap(),
-            crate::store::pool(PgConnectOptions::new_without_pgpass()),
+            crate::store::pool(PgConnectOptions::new_without_pgpass(), Duration::from_secs(1)),
         );
         let router = behind_layers(Router::new().route("/panics", panics), app);
         let request = Request::get("/panics").body(Body::empty()).unwrap();

@@ -1,97 +1,59 @@
 //! Who is calling: the extractors that are the policy.
 //!
-//! What a client gives on purpose wins over what its browser sends by itself: first the
-//! `Authorization: Bearer` header, then `X-API-Key`, then the session cookie. A credential that is
-//! given and wrong is a 401; the next kind is not tried.
+//! A credential that is given and wrong is a 401, and the next kind is not tried. An API token needs
+//! the scope `read` for safe methods, `write` for others, and `admin` for what only admins may do.
 
 use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
+use axum::http::Method;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use secrecy::SecretString;
+use serde_json::json;
 
+use crate::audit::{Event, Kind};
+use crate::client::Client;
+use crate::credential::Credential;
 use crate::error::{Error, Result};
-use crate::session::{self, Cookies, GivenCookie, SessionId};
+use crate::names::Identifier;
+use crate::password::Verdict;
+pub use crate::session::CurrentSession;
+use crate::session::{self, GivenCookie, SessionId};
 use crate::state::App;
-use crate::store::sessions::{Live, Transport};
-use crate::store::users::{Role, User};
+use crate::store::api_tokens::{self, Scope};
+use crate::store::users::{self, Credentials, Role, User};
 
-/// What the secret of a session starts with when it travels as a bearer token.
-pub const SESSION_TOKEN_PREFIX: &str = "pcs_";
-
-const X_API_KEY: &str = "x-api-key";
-
-/// What a request brought to say who is calling; not checked yet.
-#[derive(Clone, Debug)]
-pub enum Credential {
-    /// Nothing.
-    None,
-    /// The secret of a session.
-    Session(SessionId, Transport),
-    /// Something in the place of a session's secret that was never one.
-    Unreadable(Transport),
-    /// Cookies of our name, more than one: none of them counts.
-    SeveralCookies(Vec<SessionId>),
-    /// Something in the place of an API token.
-    ApiToken,
-}
-
-impl Credential {
-    /// Reads the credential that counts.
-    #[must_use]
-    pub fn of(headers: &HeaderMap, cookies: &Cookies) -> Self {
-        if let Some(token) = bearer(headers) {
-            return match token.strip_prefix(SESSION_TOKEN_PREFIX).map(SessionId::parse) {
-                Some(Some(id)) => Self::Session(id, Transport::Token),
-                Some(None) => Self::Unreadable(Transport::Token),
-                None => Self::ApiToken,
-            };
-        }
-        if headers.contains_key(X_API_KEY) {
-            return Self::ApiToken;
-        }
-        match cookies.read(headers) {
-            GivenCookie::None => Self::None,
-            GivenCookie::One(Some(id)) => Self::Session(id, Transport::Cookie),
-            GivenCookie::One(None) => Self::Unreadable(Transport::Cookie),
-            GivenCookie::Several(ids) => Self::SeveralCookies(ids),
-        }
-    }
-}
-
-/// Whether the credential is one that a page can add only if a preflight allows it.
-#[must_use]
-pub fn is_explicit(headers: &HeaderMap) -> bool {
-    bearer(headers).is_some() || headers.contains_key(X_API_KEY)
-}
-
-/// The bearer token (RFC 6750 §2.1). One that cannot be read, or comes with a second
-/// `Authorization` header, is given all the same, and is empty.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, more) = (values.next()?.as_bytes(), values.next());
-    let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
-    let (scheme, token) = value.split_at(end);
-    let token = if more.is_none() { str::from_utf8(token).unwrap_or_default() } else { "" };
-    scheme.eq_ignore_ascii_case(b"bearer").then_some(token.trim())
-}
-
-/// Somebody who is logged in, and the session that says so.
+/// Somebody who is known, and by what.
 #[derive(Debug)]
-pub struct CurrentSession {
-    /// The session and its account.
-    pub live: Live,
-    /// The secret that the client gave.
-    pub id: SessionId,
+pub struct CurrentUser {
+    /// The account.
+    pub user: User,
+    /// What says so.
+    pub access: Access,
 }
 
-/// Somebody who is logged in.
+/// What says who is calling.
 #[derive(Debug)]
-pub struct CurrentUser(pub User);
+pub enum Access {
+    /// A session.
+    Session(Box<CurrentSession>),
+    /// An API token with these scopes.
+    ApiToken(Vec<Scope>),
+    /// A password that came with the request.
+    Password,
+}
 
-/// An admin.
+/// Somebody who is logged in and gave the password a short while ago.
+#[derive(Debug)]
+pub struct FreshUser(pub CurrentSession);
+
+/// An admin, by any credential that may do what admins do.
 #[derive(Debug)]
 pub struct Admin(pub User);
+
+/// An admin who may change things: by a fresh session, or an API token with the scope `admin`.
+#[derive(Debug)]
+pub struct FreshAdmin(pub User);
 
 /// An admin, or anybody at all; a credential that does not stand is no hindrance.
 #[derive(Debug)]
@@ -101,28 +63,144 @@ pub struct MaybeAdmin(pub Option<User>);
 #[derive(Debug)]
 pub struct OwnCookie(pub Option<SessionId>);
 
-impl FromRequestParts<App> for CurrentSession {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        match Credential::of(&parts.headers, &app.cookies) {
-            Credential::None => Err(Error::Unauthenticated),
-            Credential::Unreadable(_) | Credential::SeveralCookies(_) => Err(Error::SessionExpired),
-            Credential::ApiToken => Err(Error::InvalidToken),
-            Credential::Session(id, transport) => {
-                let live = session::find(app, &id, transport).await?;
-                Ok(Self { live, id })
+impl CurrentUser {
+    /// The one place that decides who is calling.
+    async fn identify(parts: &mut Parts, app: &App) -> Result<Self> {
+        let (user, access) = match Credential::of(parts, app) {
+            Credential::None => {
+                tracing::debug!(event = "unauthorized");
+                return Err(Error::Unauthenticated);
             }
+            Credential::Unreadable(_) | Credential::SeveralCookies(_) => {
+                return Err(Error::SessionExpired);
+            }
+            Credential::Session(id, transport) => {
+                let Ok(client) = Client::from_request_parts(parts, app).await;
+                let live = session::find(app, &id, transport, &client).await?;
+                tracing::debug!(event = "loaded_from_session", user_id = %live.user.id, session_id = %live.session.id);
+                (live.user.clone(), Access::Session(Box::new(CurrentSession { live, id })))
+            }
+            Credential::ApiToken(secret) => {
+                let secret = secret.ok_or(Error::InvalidToken)?;
+                let (user, scopes) = api_tokens::find_live(&app.pool, &secret.hash())
+                    .await?
+                    .ok_or(Error::InvalidToken)?;
+                tracing::debug!(event = "loaded_from_request", user_id = %user.id);
+                (user, Access::ApiToken(scopes))
+            }
+            Credential::Basic(given) => {
+                let (identifier, password) = given.ok_or(Error::InvalidCredentials)?;
+                let Ok(client) = Client::from_request_parts(parts, app).await;
+                let (credentials, _) = verify(app, &client, &identifier, &password).await?;
+                let user = users::find(&app.pool, credentials.user_id).await?;
+                let user = user.ok_or(Error::InvalidCredentials)?;
+                tracing::debug!(event = "loaded_from_request", user_id = %user.id);
+                (user, Access::Password)
+            }
+        };
+        Ok(Self { user, access })
+    }
+
+    fn require_scope(&self, scope: Scope) -> Result<()> {
+        match &self.access {
+            Access::ApiToken(scopes) if !scopes.contains(&scope) => {
+                Err(Error::InsufficientScope(scope.as_str()))
+            }
+            _ => Ok(()),
         }
     }
+
+    fn require_admin(&self) -> Result<()> {
+        if self.user.role != Role::Admin {
+            return Err(Error::Forbidden);
+        }
+        self.require_scope(Scope::Admin)
+    }
+
+    /// The session, if that is what says who is calling.
+    #[must_use]
+    pub fn session(&self) -> Option<&CurrentSession> {
+        match &self.access {
+            Access::Session(current) => Some(current),
+            Access::ApiToken(_) | Access::Password => None,
+        }
+    }
+
+    /// For calls of which only some are sensitive.
+    ///
+    /// # Errors
+    /// `SessionRequired` without a session, `ReauthenticationRequired` when it is not fresh.
+    pub fn require_fresh(&self, app: &App) -> Result<()> {
+        require_fresh(self.session().ok_or(Error::SessionRequired)?, app)
+    }
+}
+
+fn require_fresh(current: &CurrentSession, app: &App) -> Result<()> {
+    if current.live.is_fresh {
+        return Ok(());
+    }
+    let (user_id, session_id) = (current.live.user.id, current.live.session.id);
+    tracing::info!(event = "needs_refresh", %user_id, %session_id);
+    Err(Error::ReauthenticationRequired(app.config.fresh_for.as_secs()))
+}
+
+/// Checks a name and a password, and writes down if they are not right.
+///
+/// Returns the account that they open, and the hash to store if the stored one is out of date.
+///
+/// # Errors
+/// `InvalidCredentials`; `AccountDisabled` only if both are right; `Busy`; and those of the database.
+pub async fn verify(
+    app: &App,
+    client: &Client,
+    identifier: &Identifier,
+    password: &SecretString,
+) -> Result<(Credentials, Option<String>)> {
+    let credentials = users::find_credentials(&app.pool, identifier).await?;
+    let hash = credentials.as_ref().map(Credentials::hash);
+    let verdict = app.hasher.verify(password, hash).await?;
+    let user_id = credentials.as_ref().map(|credentials| credentials.user_id);
+    let error = match (verdict, credentials) {
+        (Verdict::Right { rehashed }, Some(credentials)) if credentials.is_active => {
+            return Ok((credentials, rehashed));
+        }
+        (Verdict::Right { .. }, Some(_)) => Error::AccountDisabled,
+        _ => Error::InvalidCredentials,
+    };
+    let failed = Event::new(Kind::LoginFailed, client).details(json!({"code": error.parts().1}));
+    let failed = user_id.into_iter().fold(failed, Event::to);
+    failed.record(&app.pool).await?;
+    Err(error)
 }
 
 impl FromRequestParts<App> for CurrentUser {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let current = Self::identify(parts, app).await?;
+        let safe = matches!(parts.method, Method::GET | Method::HEAD);
+        current.require_scope(if safe { Scope::Read } else { Scope::Write })?;
+        Ok(current)
+    }
+}
+
+impl FromRequestParts<App> for CurrentSession {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        match CurrentUser::identify(parts, app).await?.access {
+            Access::Session(current) => Ok(*current),
+            Access::ApiToken(_) | Access::Password => Err(Error::SessionRequired),
+        }
+    }
+}
+
+impl FromRequestParts<App> for FreshUser {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let current = CurrentSession::from_request_parts(parts, app).await?;
-        Ok(Self(current.live.user))
+        require_fresh(&current, app).map(|()| Self(current))
     }
 }
 
@@ -130,8 +208,21 @@ impl FromRequestParts<App> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let CurrentUser(user) = CurrentUser::from_request_parts(parts, app).await?;
-        if user.role == Role::Admin { Ok(Self(user)) } else { Err(Error::Forbidden) }
+        let current = CurrentUser::identify(parts, app).await?;
+        current.require_admin().map(|()| Self(current.user))
+    }
+}
+
+impl FromRequestParts<App> for FreshAdmin {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let current = CurrentUser::identify(parts, app).await?;
+        current.require_admin()?;
+        if !matches!(current.access, Access::ApiToken(_)) {
+            current.require_fresh(app)?;
+        }
+        Ok(Self(current.user))
     }
 }
 

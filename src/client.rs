@@ -1,17 +1,8 @@
-//! Where a request comes from: the client's address and what it says it is.
+//! The client behind a request.
 
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
 use ipnet::IpNet;
-
-use crate::state::App;
-
-/// Characters of a user agent that are kept.
-const USER_AGENT_MAX: usize = 512;
 
 /// The client behind a request.
 #[derive(Clone, Debug)]
@@ -20,13 +11,35 @@ pub struct Client {
     pub ip: Option<IpAddr>,
     /// Its `User-Agent`, cut to 512 characters.
     pub user_agent: Option<String>,
+    /// The id of its request.
+    pub request_id: Option<String>,
+    /// Whether the address and the user agent are those of a backend that hands on what its own
+    /// client sent: a trusted address that forwards for nobody.
+    pub is_backend: bool,
 }
 
 impl Client {
+    /// No client: an operator at the command line.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self { ip: None, user_agent: None, request_id: None, is_backend: false }
+    }
+
+    /// The network that the address is in, /24 or /56: what a moving client usually stays in.
+    #[must_use]
+    pub fn network(&self) -> Option<String> {
+        let ip = self.ip?;
+        let prefix = if ip.is_ipv4() { 24 } else { 56 };
+        IpNet::new(ip, prefix).ok().map(|network| network.trunc().to_string())
+    }
+
     /// A label such as `Firefox on Linux` for the list of a person's sessions.
     #[must_use]
     pub fn device(&self) -> Option<String> {
         let parsed = woothee::parser::Parser::new().parse(self.user_agent.as_deref()?)?;
+        if parsed.category == "misc" {
+            return None;
+        }
         let known = |text: &str| (text != woothee::woothee::VALUE_UNKNOWN).then(|| text.to_owned());
         match (known(parsed.name), known(parsed.os)) {
             (Some(name), Some(os)) => Some(format!("{name} on {os}")),
@@ -35,84 +48,25 @@ impl Client {
     }
 }
 
-impl FromRequestParts<App> for Client {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-        let ip = peer.map(|peer| origin(peer, &parts.headers, &app.config.trusted_proxies));
-        let user_agent = parts.headers.get(header::USER_AGENT).map(|value| {
-            let text = String::from_utf8_lossy(value.as_bytes());
-            text.chars().filter(|c| !c.is_control()).take(USER_AGENT_MAX).collect()
-        });
-        Ok(Self { ip, user_agent })
-    }
-}
-
-/// The last hop that is not a trusted proxy. Only what a trusted proxy appended to
-/// `X-Forwarded-For` is believed, so the list is read from its end.
-fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
-    let mut hop = peer.to_canonical();
-    let forwarded: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .flat_map(|value| value.to_str().unwrap_or("?").split(','))
-        .collect();
-    for entry in forwarded.iter().rev() {
-        if !is_trusted(&hop) {
-            break;
-        }
-        let Some(ip) = address(entry.trim()) else { break };
-        hop = ip.to_canonical();
-    }
-    hop
-}
-
-/// An address, with a port or without: some proxies append it.
-fn address(text: &str) -> Option<IpAddr> {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn from(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
-        let mut headers = HeaderMap::new();
-        for value in forwarded {
-            headers.append("x-forwarded-for", value.parse().unwrap());
-        }
-        let trusted: Vec<IpNet> = trusted.iter().map(|n| n.parse().unwrap()).collect();
-        origin(peer.parse().unwrap(), &headers, &trusted).to_string()
-    }
-
     #[test]
-    fn nobody_is_believed_by_default() {
-        assert_eq!(from("203.0.113.9", &["1.2.3.4"], &[]), "203.0.113.9");
-        assert_eq!(from("::ffff:203.0.113.9", &[], &[]), "203.0.113.9");
-    }
-
-    #[test]
-    fn only_what_trusted_proxies_appended_is_believed() {
-        let trusted = ["10.0.0.0/8", "fd00::/8"];
-        assert_eq!(from("10.0.0.1", &["6.6.6.6, 203.0.113.9"], &trusted), "203.0.113.9");
-        assert_eq!(
-            from("10.0.0.1", &["6.6.6.6", "203.0.113.9, 10.0.0.2"], &trusted),
-            "203.0.113.9"
-        );
-        assert_eq!(from("fd00::1", &["[2001:db8::1]:443"], &trusted), "2001:db8::1");
-        assert_eq!(from("::ffff:10.0.0.1", &["203.0.113.9:1234"], &trusted), "203.0.113.9");
-        assert_eq!(from("10.0.0.1", &["203.0.113.9, nonsense"], &trusted), "10.0.0.1");
-        assert_eq!(from("203.0.113.9", &["1.2.3.4"], &trusted), "203.0.113.9");
+    fn a_client_is_known_by_its_network() {
+        let network = |ip: &str| Client { ip: ip.parse().ok(), ..Client::operator() }.network();
+        assert_eq!(network("203.0.113.9").as_deref(), Some("203.0.113.0/24"));
+        assert_eq!(network("2001:db8:1:2ff::1").as_deref(), Some("2001:db8:1:200::/56"));
     }
 
     #[test]
     fn a_browser_gets_a_label_and_nonsense_none() {
-        let client = |text: &str| Client { ip: None, user_agent: Some(text.to_owned()) }.device();
+        let client = |text: &str| {
+            Client { user_agent: Some(text.to_owned()), ..Client::operator() }.device()
+        };
         let firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
         assert_eq!(client(firefox).as_deref(), Some("Firefox on Linux"));
         assert_eq!(client("xyzzy"), None);
+        assert_eq!(client("curl/8.5.0"), None);
     }
 }

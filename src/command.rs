@@ -2,6 +2,7 @@
 
 mod database;
 pub mod health;
+pub mod import;
 pub mod serve;
 pub mod user;
 

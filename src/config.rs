@@ -2,6 +2,7 @@
 
 mod values;
 
+use std::env::VarError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use clap::{Args, Command, FromArgMatches, ValueEnum};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use values::{Origin, PublicUrl};
+pub use values::{Origin, PublicUrl, duration};
 
 /// The settings of one Portcullis. Secrets have no flag: a command line is for all to see.
 #[derive(Args, Clone, Debug)]
@@ -67,6 +68,31 @@ pub struct Config {
     /// How long a session is fresh after the password was given
     #[arg(long, env = "PORTCULLIS_FRESH_FOR", value_name = "DURATION", default_value = "15m", value_parser = values::duration)]
     pub fresh_for: Duration,
+
+    /// Whether using a remembered session extends it
+    #[arg(long, env = "PORTCULLIS_REMEMBER_REFRESH", value_name = "SWITCH", default_value = "off")]
+    pub remember_refresh: Switch,
+
+    /// What happens to a session that is used by another client than the one that gave the password
+    #[arg(
+        long,
+        env = "PORTCULLIS_SESSION_PROTECTION",
+        value_name = "MODE",
+        default_value = "basic"
+    )]
+    pub session_protection: SessionProtection,
+
+    /// Whether a request may carry name and password as Authorization: Basic
+    #[arg(long, env = "PORTCULLIS_BASIC_AUTH", value_name = "SWITCH", default_value = "off")]
+    pub basic_auth: Switch,
+
+    /// Whether a request may carry an API token as ?api_key=; URLs end up in logs
+    #[arg(long, env = "PORTCULLIS_API_KEY_QUERY", value_name = "SWITCH", default_value = "off")]
+    pub api_key_query: Switch,
+
+    /// How long audit events are kept
+    #[arg(long, env = "PORTCULLIS_AUDIT_KEEP", value_name = "DURATION", default_value = "365d", value_parser = values::duration)]
+    pub audit_keep: Duration,
 
     /// How long a request may take
     #[arg(long, env = "PORTCULLIS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
@@ -126,6 +152,34 @@ pub enum Registration {
     Closed,
 }
 
+/// Session protection, as Flask-Login's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SessionProtection {
+    /// Nothing.
+    Off,
+    /// It is no longer fresh.
+    Basic,
+    /// It ends; a remembered one is only no longer fresh.
+    Strong,
+}
+
+/// A setting that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// As it says.
+    On,
+    /// As it says.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -164,8 +218,8 @@ impl Config {
     /// # Errors
     /// One line that names the variables and what is allowed.
     pub fn complete(mut self) -> Result<Self, String> {
-        self.database_url = secret("DATABASE_URL");
-        self.admin_password = secret("PORTCULLIS_ADMIN_PASSWORD");
+        self.database_url = secret("DATABASE_URL")?;
+        self.admin_password = secret("PORTCULLIS_ADMIN_PASSWORD")?;
         self.check()?;
         Ok(self)
     }
@@ -198,8 +252,14 @@ impl Config {
     }
 }
 
-fn secret(name: &str) -> Option<SecretString> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
+fn secret(name: &str) -> Result<Option<SecretString>, String> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty()).map(SecretString::from)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => {
+            Err(format!("{name} must be UTF-8 (its value is not shown)"))
+        }
+    }
 }
 
 /// Makes an empty variable count as unset (compose files write `${X:-}`), and keeps what the

@@ -6,8 +6,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use url::Url;
 
-use crate::auth;
 use crate::config::Config;
+use crate::credential;
 use crate::error::Error;
 use crate::state::App;
 
@@ -24,7 +24,7 @@ pub async fn layer(State(app): State<App>, request: Request, next: Next) -> Resp
 
 fn allows(config: &Config, headers: &HeaderMap, uri: &Uri) -> bool {
     // No page can make a browser send these without asking by a preflight first.
-    if auth::is_explicit(headers) {
+    if credential::is_explicit(headers) {
         return true;
     }
     let mut origins = headers.get_all(header::ORIGIN).iter();

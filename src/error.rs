@@ -30,8 +30,17 @@ pub enum Error {
     /// Unknown account or wrong password; which of the two is not told.
     #[error("No account has this name and password.")]
     InvalidCredentials,
+    /// A sensitive call with a session that is not fresh; holds `FRESH_FOR` in seconds (RFC 9470).
+    #[error("Give the password again with POST /me/reauthenticate, then repeat this request.")]
+    ReauthenticationRequired(u64),
+    /// An API token or a password where a session is needed.
+    #[error("This needs a login; an API token or a password with the request is not enough.")]
+    SessionRequired,
+    /// An API token that lacks the scope that the call needs.
+    #[error("The API token lacks the scope {0}.")]
+    InsufficientScope(&'static str),
     /// The caller is known and may not do this.
-    #[error("This account may not do that.")]
+    #[error("Only an admin may do that.")]
     Forbidden,
     /// The right password of an account that was disabled.
     #[error("This account has been disabled.")]
@@ -59,6 +68,9 @@ pub enum Error {
     /// Another account has this email address.
     #[error("This email address is taken.")]
     EmailTaken,
+    /// Without this account nobody could administer the service.
+    #[error("This is the last active admin. Make another account an admin first.")]
+    LastAdmin,
     /// The body is over the limit.
     #[error("The body is too large.")]
     BodyTooLarge,
@@ -85,10 +97,6 @@ pub enum Error {
 /// The result of a handler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What `WWW-Authenticate` says on every 401 (RFC 6750 §3; never `Basic`, which opens a dialog).
-const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="portcullis""#);
-const INVALID_TOKEN_CHALLENGE: HeaderValue =
-    HeaderValue::from_static(r#"Bearer realm="portcullis", error="invalid_token""#);
 /// Seconds after which a 503 is worth another try.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
@@ -105,6 +113,14 @@ impl Error {
             Self::InvalidCredentials => {
                 (S::UNAUTHORIZED, "invalid_credentials", "Invalid credentials")
             }
+            Self::ReauthenticationRequired(_) => {
+                (S::UNAUTHORIZED, "reauthentication_required", "Reauthentication required")
+            }
+            Self::SessionRequired => (S::FORBIDDEN, "session_required", "Session required"),
+            Self::InsufficientScope(_) => {
+                (S::FORBIDDEN, "insufficient_scope", "Insufficient scope")
+            }
+            Self::LastAdmin => (S::CONFLICT, "last_admin", "Last admin"),
             Self::Forbidden => (S::FORBIDDEN, "forbidden", "Forbidden"),
             Self::AccountDisabled => (S::FORBIDDEN, "account_disabled", "Account disabled"),
             Self::WrongPassword => (S::FORBIDDEN, "wrong_password", "Wrong password"),
@@ -147,6 +163,24 @@ impl Error {
         Self::Internal(source.into())
     }
 
+    /// What `WWW-Authenticate` says: on every 401, and where RFC 6750 §3 has it. Never `Basic`, which
+    /// makes browsers open a dialog.
+    fn challenge(&self) -> Option<HeaderValue> {
+        let error = match self {
+            Self::SessionExpired | Self::InvalidToken => r#", error="invalid_token""#.to_owned(),
+            Self::ReauthenticationRequired(max_age) => {
+                // RFC 9470 §3.
+                format!(r#", error="insufficient_user_authentication", max_age={max_age}"#)
+            }
+            Self::InsufficientScope(scope) => {
+                format!(r#", error="insufficient_scope", scope="{scope}""#)
+            }
+            _ if self.parts().0 == StatusCode::UNAUTHORIZED => String::new(),
+            _ => return None,
+        };
+        HeaderValue::from_str(&format!(r#"Bearer realm="portcullis"{error}"#)).ok()
+    }
+
     /// The error for a bare status that a layer or a foreign service answered.
     pub(crate) fn from_status(status: StatusCode) -> Self {
         match status {
@@ -154,7 +188,6 @@ impl Error {
             StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
             StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
-            status if status.is_client_error() => Self::Malformed(status.to_string()),
             status => Self::internal(format!("answered {status} without a problem")),
         }
     }
@@ -182,17 +215,11 @@ impl IntoResponse for Error {
     /// A response without a body: the outermost layer writes the problem, with the request's id.
     fn into_response(self) -> Response {
         let mut response = self.parts().0.into_response();
-        match &self {
-            Self::SessionExpired | Self::InvalidToken => {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, INVALID_TOKEN_CHALLENGE);
-            }
-            _ if response.status() == StatusCode::UNAUTHORIZED => {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
-            }
-            _ if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-            }
-            _ => {}
+        if let Some(challenge) = self.challenge() {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         if response.status().is_server_error() {
             let source = std::error::Error::source(&self).map(ToString::to_string);
@@ -205,7 +232,10 @@ impl IntoResponse for Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        if is_unavailable(&error) {
+        // 57014 query canceled: by the statement time-out.
+        if error.as_database_error().and_then(|e| e.code()).as_deref() == Some("57014") {
+            Self::Timeout
+        } else if is_unavailable(&error) {
             Self::DatabaseUnavailable(error.into())
         } else {
             Self::internal(error)
@@ -255,5 +285,5 @@ fn constraint(error: &Error) -> Option<&str> {
 }
 
 fn fields(errors: &[FieldError]) -> String {
-    errors.iter().map(|e| format!("{} {}", e.field, e.message)).collect::<Vec<_>>().join("; ")
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -5,8 +5,8 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
 
@@ -33,6 +33,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                     _ => Error::Malformed("it did not arrive whole".to_owned()),
                 }
             })?;
+        if str::from_utf8(&body).is_err() {
+            return Err(Error::Malformed("it is not UTF-8".to_owned()));
+        }
         // serde would take an array for a struct, field by field.
         if body.trim_ascii_start().first() == Some(&b'[') {
             return Err(match serde_json::from_slice::<IgnoredAny>(&body) {
@@ -44,6 +47,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             if error.inner().is_data() {
                 invalid(&error.path().to_string(), &error.inner().to_string(), "body")
+            } else if serde_json::from_slice::<IgnoredAny>(&body).is_ok() {
+                // A null or a number for an enum is a fault of syntax to serde_json, and to nobody else.
+                invalid(&error.path().to_string(), "", "body")
             } else {
                 Error::Malformed(position(error.inner()))
             }
@@ -83,6 +89,26 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// For fields of a `PATCH`: what is absent is `None`, what is null is `Some(None)`.
+///
+/// # Errors
+/// Those of the value.
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// For optional fields that are either left out or hold a value, never null.
+///
+/// # Errors
+/// Those of the value.
+pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let essence = headers
         .get(header::CONTENT_TYPE)
@@ -109,11 +135,19 @@ fn invalid(path: &str, message: &str, whole: &str) -> Error {
         Error::invalid(&field, "unknown", "is not known here")
     } else if let Some(field) = named("duplicate field `") {
         Error::invalid(&field, "invalid", "is given twice")
+    } else if message.starts_with("unknown variant") {
+        let (_, expected) = message.split_once(", expected ").unwrap_or_default();
+        let expected = expected.split(" at line ").next().unwrap_or(expected).replace('`', "");
+        Error::invalid(path, "invalid", &format!("must be {expected}"))
     } else if let Some((_, expected)) = message.split_once(", expected ") {
         let expected = expected.split(" at line ").next().unwrap_or(expected);
         let expected = if expected.starts_with("struct ") { "a JSON object" } else { expected };
         Error::invalid(path, "wrong_type", &format!("must be {expected}"))
-    } else {
+    } else if message.starts_with("must be ") {
+        let message = message.split(" at line ").next().unwrap_or(message);
         Error::invalid(path, "invalid", message)
+    } else {
+        // Among others what the standard library says of numbers, booleans and ids in a query.
+        Error::invalid(path, "wrong_type", "must be another kind of value")
     }
 }

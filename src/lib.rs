@@ -3,17 +3,22 @@
 //! The way of a request: the layers of [`app`] → an extractor ([`auth`], [`extract`]) → a handler
 //! (`routes`) → SQL ([`store`]) → JSON or [`error::Error`]. Imports run the same way.
 
+pub mod account;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod credential;
 mod cross_origin;
 pub mod embedded;
 pub mod error;
 pub mod extract;
+mod forwarded;
 pub mod names;
 pub mod openapi;
+pub mod page;
 mod parameters;
 pub mod password;
 pub mod problem;
@@ -24,3 +29,4 @@ pub mod state;
 pub mod store;
 pub mod sweep;
 mod timestamp;
+pub mod token;

@@ -48,6 +48,10 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     // Before any thread is started: reading it sets environment variables.
     match dotenvy::from_path(".env") {
+        // The line may hold a secret, so it is not shown.
+        Err(dotenvy::Error::LineParse(..)) => {
+            return Err(".env has a line that cannot be read; quote values that have spaces".into());
+        }
         Err(error) if !error.not_found() => return Err(format!(".env cannot be read: {error}")),
         _ => {}
     }

@@ -9,6 +9,9 @@ const USERNAME_CHARS: std::ops::RangeInclusive<usize> = 3..=32;
 const EMAIL_MAX: usize = 254;
 const NAME_MAX: usize = 200;
 
+/// Reads a name into its stored form; the first argument is the field's name, for the fault.
+pub type Read = fn(&str, &str) -> Result<String, FieldError>;
+
 /// The stored form of a username: trimmed, in lower case, never an email address.
 ///
 /// # Errors

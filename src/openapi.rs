@@ -10,12 +10,14 @@ use utoipa::OpenApi;
 use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, ParameterIn};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type};
 
 use crate::error::Error;
 use crate::problem::{FieldError, Problem};
-use crate::{auth, routes};
+use crate::{credential, routes, token};
 
 /// The content type of every error.
 const PROBLEM: &str = "application/problem+json";
@@ -33,7 +35,8 @@ const PROBLEM: &str = "application/problem+json";
     servers((url = "/", description = "This service")),
     tags(
         (name = "session", description = "Log in, be known, log out"),
-        (name = "users", description = "Accounts"),
+        (name = "me", description = "The own account"),
+        (name = "users", description = "Accounts, for admins; and registration"),
         (name = "service", description = "Whether the service is well"),
     ),
     components(schemas(Problem, FieldError)),
@@ -54,11 +57,15 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some(format!(
-            "The `token` of a login with `transport: \"token\"`; it starts with `{}`.",
-            auth::SESSION_TOKEN_PREFIX
+            "The `token` of a login with `transport: \"token\"` (it starts with `{}`), or an API \
+             token (`{}`).",
+            credential::SESSION_TOKEN_PREFIX,
+            token::PREFIX,
         )))
         .build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    let api_key = ApiKeyValue::with_description("X-API-Key", "An API token.");
+    components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(api_key)));
     for item in document.paths.paths.values_mut() {
         complete(item.get.as_mut(), Method::GET);
         complete(item.post.as_mut(), Method::POST);
@@ -84,7 +91,9 @@ fn complete(operation: Option<&mut Operation>, method: Method) {
     if operation.tags.iter().flatten().all(|tag| tag != "service") {
         errors.extend([Error::Timeout, Error::DatabaseUnavailable("".into())]);
     }
-    if operation.security.is_some() {
+    // A list with an empty alternative is for calls that take a credential and need none.
+    let anonymous = SecurityRequirement::default();
+    if operation.security.as_ref().is_some_and(|schemes| !schemes.contains(&anonymous)) {
         errors.extend([Error::Unauthenticated, Error::SessionExpired, Error::InvalidToken]);
     }
     if !method.is_safe() {

@@ -12,7 +12,9 @@ use url::form_urlencoded;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
+use crate::credential;
 use crate::error::Error;
+use crate::state::App;
 
 /// The names of the query parameters of each call, by path and method.
 #[derive(Clone, Debug)]
@@ -53,11 +55,14 @@ impl Parameters {
 
 /// The layer that answers an unknown parameter with a 422.
 pub(crate) async fn layer(
-    State(parameters): State<Parameters>,
+    State((parameters, app)): State<(Parameters, App)>,
     request: Request,
     next: Next,
 ) -> Response {
     match parameters.unknown(&request) {
+        Some(name) if name == credential::API_KEY && app.config.api_key_query.is_on() => {
+            next.run(request).await
+        }
         Some(name) => Error::invalid(&name, "unknown", "is not known here").into_response(),
         None => next.run(request).await,
     }

@@ -1,17 +1,7 @@
 //! The one form of an error's body: `application/problem+json` (RFC 9457).
 
-use std::sync::Arc;
-
-use axum::Json;
-use axum::extract::Request;
-use axum::http::{HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
-
-use crate::error::Error;
-use crate::request_id::RequestId;
 
 /// An error, as RFC 9457 writes it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -41,9 +31,10 @@ pub struct Problem {
 }
 
 /// What is wrong with one field of a request.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema, thiserror::Error)]
+#[error("{field} {message}")]
 pub struct FieldError {
-    /// The field's name, or its path; `body` when it is the body as a whole.
+    /// The field's name, or its path; `body` or `query` when it is the whole of that.
     #[schema(example = "password")]
     pub field: String,
     /// The kind of fault: `required`, `unknown`, `wrong_type`, `too_short`, `too_long`, `invalid`.
@@ -59,35 +50,4 @@ impl FieldError {
     pub fn new(field: &str, code: &str, message: &str) -> Self {
         Self { field: field.to_owned(), code: code.to_owned(), message: message.to_owned() }
     }
-}
-
-/// The layer that writes the body of every error, its own as well as those that the router, the
-/// body limit or a foreign service answers without one.
-pub async fn write(request: Request, next: Next) -> Response {
-    let request_id = RequestId::of(&request);
-    let response = next.run(request).await;
-    if response.status().is_success()
-        || response.status().is_redirection()
-        || response.status().is_informational()
-    {
-        return response;
-    }
-    let (mut parts, _) = response.into_parts();
-    let problem = match parts.extensions.remove::<Arc<Error>>() {
-        Some(error) => error.problem(&request_id),
-        None => {
-            let error = Error::from_status(parts.status);
-            let problem = error.problem(&request_id);
-            let (own, _) = error.into_response().into_parts();
-            parts.status = own.status;
-            parts.headers.extend(own.headers);
-            problem
-        }
-    };
-    parts.headers.remove(header::CONTENT_LENGTH);
-    let mut response = (parts, Json(problem)).into_response();
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
 }

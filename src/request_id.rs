@@ -22,7 +22,8 @@ impl RequestId {
         request.extensions().get::<Self>().map(Self::as_str).unwrap_or_default().to_owned()
     }
 
-    fn as_str(&self) -> &str {
+    /// The id as text.
+    pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
 

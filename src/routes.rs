@@ -1,5 +1,6 @@
 //! The resources, one file each: requests, handlers and what the OpenAPI document says of them.
 
+mod audit;
 mod docs;
 mod health;
 mod login;
@@ -21,10 +22,18 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(login::login))
         .routes(routes!(login::logout))
         .routes(routes!(session::get_session))
-        .routes(routes!(me::get_me))
-        .routes(routes!(me::reauthenticate))
+        .routes(routes!(me::get_me, me::update_me, me::delete_me))
+        .routes(routes!(me::password::change_password))
+        .routes(routes!(me::password::reauthenticate))
+        .routes(routes!(me::sessions::list_my_sessions, me::sessions::revoke_my_sessions))
+        .routes(routes!(me::sessions::revoke_my_session))
+        .routes(routes!(me::tokens::list_my_tokens, me::tokens::create_my_token))
+        .routes(routes!(me::tokens::revoke_my_token))
+        .routes(routes!(me::activity::list_my_activity))
         .routes(routes!(users::create_user, users::list_users))
-        .routes(routes!(users::get_user))
+        .routes(routes!(users::one::get_user, users::one::update_user, users::one::delete_user))
+        .routes(routes!(users::sessions::list_user_sessions, users::sessions::revoke_user_sessions))
+        .routes(routes!(audit::list_events))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
 }

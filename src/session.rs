@@ -1,29 +1,31 @@
-//! Begins, renews and ends sessions. The only file that knows tower-sessions is its `records`.
+//! Begins, renews, finds and ends sessions. The only file that knows tower-sessions is `records`.
 //!
 //! A session is a row in `sessions` (the authority) that stands on a row in `session_records` (the
 //! store of tower-sessions), whose id is the hash of the secret that the client holds. Both must
 //! stand. A record is made before the transaction that uses it begins, since the store takes a
-//! connection of its own, and is never written again. Locks: users, sessions, session_records.
+//! connection of its own, and its data are never written again. Locks: users, sessions,
+//! session_records.
 
 mod cookie;
+mod find;
 mod records;
 
 use std::time::Duration;
 
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use self::cookie::{Cookies, GivenCookie};
+pub use self::find::find;
 pub use self::records::{Records, SessionId};
 
+use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::state::App;
-use crate::store::sessions::{self, Live, NewSession, Renewal, Session, Transport};
-use crate::store::users::{self, Credentials, User};
-
-/// A use of a session is written down at most this often.
-const TOUCH_AFTER: Duration = Duration::from_secs(60);
+use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
+use crate::store::users::{self, User};
 
 /// What a session is to be like.
 #[derive(Debug)]
@@ -32,12 +34,21 @@ pub struct Begin<'a> {
     pub client: &'a Client,
     /// How the client will hold its secret.
     pub transport: Transport,
-    /// Whether it outlives the browser.
-    pub remember: bool,
+    /// How long it outlives the browser, if it does.
+    pub remember: Option<Duration>,
     /// The session that the request's own cookie named: it ends.
     pub replaces: Option<&'a SessionId>,
     /// The account, unless it is made in the same transaction.
     pub user_id: Option<Uuid>,
+}
+
+/// Somebody who is logged in, and the session that says so.
+#[derive(Debug)]
+pub struct CurrentSession {
+    /// The session and its account.
+    pub live: Live,
+    /// The secret that the client gave.
+    pub id: SessionId,
 }
 
 /// A session that was just begun or renewed, with the secret that opens it.
@@ -61,21 +72,18 @@ pub async fn begin(
     begin: Begin<'_>,
     account: impl AsyncFnOnce(&mut PgConnection) -> Result<User>,
 ) -> Result<Begun> {
-    let lifetime =
-        if begin.remember { app.config.remember_for } else { app.config.session_lifetime };
+    let lifetime = begin.remember.unwrap_or(app.config.session_lifetime);
     let id = app.records.create(lifetime).await?;
     let begun = async {
         let replaced = match begin.replaces {
             Some(old) => {
-                let old = old.record_id();
-                let owner = sessions::find_owner(&app.pool, &old, Transport::Cookie).await?;
-                owner.map(|owner| (owner, old))
+                sessions::find_owner(&app.pool, &old.record_id(), Transport::Cookie).await?
             }
             None => None,
         };
         let mut transaction = app.pool.begin().await?;
-        if let Some((owner, _)) = &replaced {
-            let ids = [Some(*owner), begin.user_id];
+        if let Some(replaced) = replaced {
+            let ids = [Some(replaced.user_id), begin.user_id];
             users::lock(&mut transaction, &ids.into_iter().flatten().collect::<Vec<_>>()).await?;
         }
         let user = account(&mut transaction).await?;
@@ -83,16 +91,20 @@ pub async fn begin(
             record_id: &id.record_id(),
             user_id: user.id,
             transport: begin.transport,
-            remember: begin.remember,
-            idle: idle(app, begin.remember),
+            remember: begin.remember.is_some(),
+            idle: begin.remember.is_none().then_some(app.config.session_idle),
             lifetime,
             fresh_for: app.config.fresh_for,
             client: begin.client,
         };
         let session = sessions::insert(&mut transaction, &new).await?;
-        if let Some((_, old)) = &replaced {
-            sessions::delete(&mut transaction, old).await?;
+        if let Some(replaced) = replaced {
+            end_owned(&mut transaction, replaced, begin.client).await?;
         }
+        let logged_in =
+            Event::new(Kind::LoggedIn, begin.client).by_own(user.id).session(session.id);
+        let how = json!({"transport": session.transport, "remember": session.remember});
+        logged_in.details(how).record(&mut *transaction).await?;
         transaction.commit().await?;
         Ok((user, session))
     };
@@ -106,33 +118,36 @@ pub async fn begin(
 }
 
 /// Gives a session a new secret and makes it fresh, because the password was given again. The old
-/// secret is dead from then on.
+/// secret is dead from then on. `account` runs first in its transaction, as in [`begin`].
 ///
 /// # Errors
-/// `SessionExpired` when the session ended, or the account's password changed, meanwhile; and
-/// those of the database.
+/// `SessionExpired` when the session ended meanwhile, those of `account`, and those of the database.
 pub async fn renew(
     app: &App,
-    live: Live,
-    old: &SessionId,
-    verified: &Credentials,
+    current: &CurrentSession,
     client: &Client,
+    account: impl AsyncFnOnce(&mut PgConnection) -> Result<User>,
 ) -> Result<Begun> {
-    let id = app.records.create_until(live.ends_at).await?;
+    let id = app.records.create_until(current.live.ends_at).await?;
     let renewed = async {
         let mut transaction = app.pool.begin().await?;
-        if !users::lock_verified(&mut transaction, verified).await? {
-            return Err(Error::SessionExpired);
-        }
-        let secrets = Renewal { id: live.session.id, old: &old.record_id(), new: &id.record_id() };
-        let fresh_for = app.config.fresh_for;
-        let session = sessions::renew(&mut transaction, &secrets, client, fresh_for).await?;
+        let user = account(&mut transaction).await?;
+        let renewal = Renewal {
+            id: current.live.session.id,
+            old: &current.id.record_id(),
+            new: &id.record_id(),
+            idle: (!current.live.session.remember).then_some(app.config.session_idle),
+        };
+        let session =
+            sessions::renew(&mut transaction, &renewal, client, app.config.fresh_for).await?;
         let session = session.ok_or(Error::SessionExpired)?;
+        let confirmed = Event::new(Kind::LoginConfirmed, client).by_own(user.id);
+        confirmed.session(session.id).record(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(session)
+        Ok((user, session))
     };
     match renewed.await {
-        Ok(session) => Ok(Begun { user: live.user, session, id }),
+        Ok((user, session)) => Ok(Begun { user, session, id }),
         Err(error) => {
             app.records.discard(&id).await;
             Err(error)
@@ -140,44 +155,61 @@ pub async fn renew(
     }
 }
 
-/// Ends the session that a secret names, if there is one.
+/// Ends the session that a secret names, if there is one: a logout.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn end(app: &App, id: &SessionId, transport: Transport) -> Result<()> {
-    let record_id = id.record_id();
-    let Some(owner) = sessions::find_owner(&app.pool, &record_id, transport).await? else {
-        return Ok(());
-    };
+pub async fn end(app: &App, id: &SessionId, transport: Transport, client: &Client) -> Result<()> {
+    let found = sessions::find_owner(&app.pool, &id.record_id(), transport).await?;
+    let Some(owned) = found else { return Ok(()) };
     let mut transaction = app.pool.begin().await?;
-    users::lock(&mut transaction, &[owner]).await?;
-    sessions::delete(&mut transaction, &record_id).await?;
+    users::lock(&mut transaction, &[owned.user_id]).await?;
+    end_owned(&mut transaction, owned, client).await?;
     Ok(transaction.commit().await?)
 }
 
-/// The session that a secret opens, with its account; one query, and now and then a second one
-/// that writes down that the session is in use.
+/// Ends one session of an account; `false` when the account has no such session.
 ///
 /// # Errors
-/// `SessionExpired` when none stands, and those of the database.
-pub async fn find(app: &App, id: &SessionId, transport: Transport) -> Result<Live> {
-    let idle = app.config.session_idle;
-    // A session with a very short idle time must be kept up more often than once a minute.
-    let touch_after = TOUCH_AFTER.min(idle / 4);
-    let (record_id, fresh_for) = (id.record_id(), app.config.fresh_for);
-    let live = sessions::find_live(&app.pool, &record_id, transport, fresh_for, touch_after);
-    let live = live.await?.ok_or(Error::SessionExpired)?;
-    if live.touch_due {
-        let idle = self::idle(app, live.session.remember);
-        if let Err(error) = sessions::touch(&app.pool, live.session.id, idle, touch_after).await {
-            // The session stands; what is lost is a minute of its idle time.
-            tracing::warn!(%error, "the use of a session was not written down");
-        }
+/// Those of the database.
+pub async fn revoke(app: &App, owned: Owned, by: Uuid, client: &Client) -> Result<bool> {
+    let mut transaction = app.pool.begin().await?;
+    users::lock(&mut transaction, &[owned.user_id]).await?;
+    let ended = sessions::delete(&mut transaction, owned).await?;
+    if ended {
+        let revoked = Event::new(Kind::SessionRevoked, client).to(owned.user_id).by(by);
+        revoked.session(owned.id).record(&mut *transaction).await?;
     }
-    Ok(live)
+    transaction.commit().await?;
+    Ok(ended)
 }
 
-/// How long a session stands unused: a remembered one, until its end.
-fn idle(app: &App, remember: bool) -> Option<Duration> {
-    (!remember).then_some(app.config.session_idle)
+/// Ends every session of an account, but for one.
+///
+/// # Errors
+/// Those of the database.
+pub async fn revoke_all(
+    app: &App,
+    user_id: Uuid,
+    but: Option<Uuid>,
+    by: Uuid,
+    client: &Client,
+) -> Result<()> {
+    let mut transaction = app.pool.begin().await?;
+    users::lock(&mut transaction, &[user_id]).await?;
+    let ended = sessions::delete_all(&mut transaction, user_id, but).await?;
+    if ended > 0 {
+        let revoked = Event::new(Kind::SessionRevoked, client).to(user_id).by(by);
+        revoked.details(json!({"sessions": ended})).record(&mut *transaction).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Ends a session of an account whose row is locked, as a logout does.
+async fn end_owned(connection: &mut PgConnection, owned: Owned, client: &Client) -> Result<()> {
+    if sessions::delete(&mut *connection, owned).await? {
+        let logged_out = Event::new(Kind::LoggedOut, client).by_own(owned.user_id);
+        logged_out.session(owned.id).record(connection).await?;
+    }
+    Ok(())
 }

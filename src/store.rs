@@ -3,6 +3,8 @@
 //! Free functions that take a connection and know nothing of HTTP. Locks are taken in one order:
 //! users, then sessions, then session_records, each in a statement of its own.
 
+pub mod api_tokens;
+pub mod audit_events;
 pub mod session_records;
 pub mod sessions;
 pub mod users;
@@ -11,19 +13,33 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgPool};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgExecutor, PgPool};
 
 /// How long a request waits for a connection before it answers that there is none.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_CONNECTIONS: u32 = 16;
 
-/// Connections for the service; none is made before it is needed.
+/// Connections for the service; none is made before it is needed. A statement that takes longer than
+/// `statement_timeout` is given up, so that one whose request has ended holds no connection for ever.
 #[must_use]
-pub fn pool(options: PgConnectOptions) -> PgPool {
+pub fn pool(options: PgConnectOptions, statement_timeout: Duration) -> PgPool {
+    let session = format!("set statement_timeout = {}", statement_timeout.as_millis());
     PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |connection, _| {
+            let session = session.clone();
+            Box::pin(async move { connection.execute(&*session).await.map(drop) })
+        })
         .connect_lazy_with(options.application_name("portcullis"))
+}
+
+/// Whether the database answers.
+///
+/// # Errors
+/// When it does not.
+pub async fn ping(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query_scalar!(r#"select 1 as "one!""#).fetch_one(db).await.map(drop)
 }
 
 /// Brings the schema up to date. Any number of replicas may do so at once: an advisory lock makes
@@ -35,9 +51,11 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
     let mut migrator = sqlx::migrate!();
     // An older replica may restart beside a newer schema: within a release they only add.
     migrator.set_ignore_missing(true);
-    // A connection of its own: the lock belongs to it, and no pooler or time-out is in its way.
-    let options = options.clone().options([("client_min_messages", "warning")]);
+    // A connection of its own, since the lock belongs to it; a pooler must not hand it on between
+    // transactions.
     let mut connection = options.connect().await?;
+    let session = "set client_min_messages = warning; set statement_timeout = 0";
+    sqlx::raw_sql(session).execute(&mut connection).await?;
     migrator.run_direct(&mut connection).await?;
     Ok(connection.close().await?)
 }

@@ -4,38 +4,39 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use crate::store::{session_records, sessions};
+use crate::store::{audit_events, session_records, sessions};
 
 const EVERY: Duration = Duration::from_secs(60);
 /// Rows a statement: few enough that nobody waits for it.
 const BATCH: i64 = 1000;
 
 /// Sweeps now and then, for ever. An error is logged, and the next round tries again.
-pub async fn run(pool: PgPool) {
+pub async fn run(pool: PgPool, audit_keep: Duration) {
     let mut rounds = tokio::time::interval(EVERY);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match once(&pool).await {
+        match once(&pool, audit_keep).await {
             Ok(0) => {}
-            Ok(swept) => tracing::info!(swept, "expired sessions were deleted"),
-            Err(error) => tracing::warn!(%error, "expired sessions could not be deleted"),
+            Ok(swept) => tracing::info!(swept, "what had expired was deleted"),
+            Err(error) => tracing::warn!(%error, "what has expired could not be deleted"),
         }
     }
 }
 
-/// Deletes every expired session and record that is there now, and returns how many.
+/// Deletes every expired session, record and audit event that is there now, and returns how many.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn once(pool: &PgPool) -> sqlx::Result<u64> {
+pub async fn once(pool: &PgPool, audit_keep: Duration) -> sqlx::Result<u64> {
     let mut swept = 0;
     loop {
         let mut connection = pool.acquire().await?;
         let ended = sessions::sweep(&mut connection, BATCH).await? as u64;
         let orphans = session_records::sweep(&mut *connection, BATCH).await?;
-        swept += ended + orphans;
-        if ended.max(orphans) < BATCH as u64 {
+        let events = audit_events::sweep(&mut *connection, audit_keep, BATCH).await?;
+        swept += ended + orphans + events;
+        if ended.max(orphans).max(events) < BATCH as u64 {
             return Ok(swept);
         }
     }

@@ -1,12 +1,13 @@
 //! Times as the API writes them: RFC 3339 in UTC, with whole seconds and `Z`.
 
-use serde::{Serialize as _, Serializer};
+use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
 /// For `#[serde(serialize_with = …)]` on a time.
 pub fn serialize<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
     let whole = time.to_offset(UtcOffset::UTC).truncate_to_second();
-    let text = whole.format(&time::format_description::well_known::Rfc3339);
+    let text = whole.format(&Rfc3339);
     text.map_err(serde::ser::Error::custom)?.serialize(serializer)
 }
 
@@ -19,4 +20,17 @@ pub fn serialize_option<S: Serializer>(
         Some(time) => serialize(time, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+/// For `#[serde(deserialize_with = …)]` on a time that may be missing.
+pub fn deserialize_option<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<OffsetDateTime>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    // PostgreSQL's times begin and end elsewhere; nobody means a year beyond these.
+    OffsetDateTime::parse(&text, &Rfc3339)
+        .ok()
+        .filter(|time| (1970..10_000).contains(&time.year()))
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom("must be a time such as 2027-12-31T00:00:00Z"))
 }

@@ -1,6 +1,7 @@
 //! `portcullis serve`: the service, from its start to its end.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -10,9 +11,13 @@ use tokio::sync::watch;
 use crate::command::Database;
 use crate::config::{Config, LogFormat};
 use crate::password::{self, Hasher};
+use crate::problem::FieldError;
 use crate::state::App;
 use crate::store::users::{self, NewUser, Role};
 use crate::{app, names, store, sweep};
+
+/// How long connections have to come back when the service ends.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Serves until Ctrl-C or SIGTERM.
 ///
@@ -30,29 +35,49 @@ pub async fn run(config: Config) -> Result<(), String> {
         database = Database::start(&config) => database?,
         _ = stop.changed() => return Ok(()),
     };
-    let served = async {
-        store::migrate(&database.options())
-            .await
-            .map_err(|error| format!("the database could not be brought up to date: {error}"))?;
-        let pool = store::pool(database.options());
-        let admin = make_first_admin(&config, &pool, first_admin).await?;
-        announce(&config, &listener, &database, admin, start);
-        let sweep = tokio::spawn(sweep::run(pool.clone()));
-        let mut stopping = stop.clone();
-        let stopping = async move { drop(stopping.changed().await) };
-        let served = tokio::select! {
-            served = app::serve(listener, App::new(config, pool.clone()), stopping) => {
-                served.map_err(|error| error.to_string())
-            }
-            () = database.died() => Err("the embedded PostgreSQL has stopped; see its log".to_owned()),
-        };
-        sweep.abort();
-        pool.close().await;
-        served
+    let prepared = tokio::select! {
+        prepared = prepare(&config, &database, first_admin) => prepared,
+        _ = stop.changed() => {
+            database.close().await;
+            return Ok(());
+        }
     };
-    let served = served.await;
+    let served = match prepared {
+        Ok((pool, admin)) => {
+            announce(&config, &listener, &database, admin, start);
+            let sweep = tokio::spawn(sweep::run(pool.clone(), config.audit_keep));
+            let stopping = async move { drop(stop.changed().await) };
+            let served = tokio::select! {
+                served = app::serve(listener, App::new(config, pool.clone()), stopping) => {
+                    served.map_err(|error| error.to_string())
+                }
+                () = database.died() => {
+                    Err("the embedded PostgreSQL has stopped; see its log".to_owned())
+                }
+            };
+            sweep.abort();
+            // What was cut off at the end of the grace period may still hold connections.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, pool.close()).await;
+            served
+        }
+        Err(error) => Err(error),
+    };
     database.close().await;
     served.inspect(|()| tracing::info!("stopped"))
+}
+
+/// Brings the database up to date, and says whether there is an admin.
+async fn prepare(
+    config: &Config,
+    database: &Database,
+    first_admin: Option<NewUser>,
+) -> Result<(PgPool, bool), String> {
+    store::migrate(&database.options())
+        .await
+        .map_err(|error| format!("the database could not be brought up to date: {error}"))?;
+    let pool = store::pool(database.options(), config.request_timeout);
+    let admin = make_first_admin(config, &pool, first_admin).await?;
+    Ok((pool, admin))
 }
 
 /// Changes when the service is told to stop. The second time ends the process at once.
@@ -82,16 +107,19 @@ fn stop_signal() -> Result<watch::Receiver<()>, String> {
 fn first_admin(config: &Config) -> Result<Option<NewUser>, String> {
     let Some(password) = &config.admin_password else { return Ok(None) };
     if let Some(fault) = password::fault("PORTCULLIS_ADMIN_PASSWORD", password) {
-        return Err(format!("{} {}", fault.field, fault.message));
+        return Err(fault.to_string());
     }
     let username = config.admin_username.as_deref();
     let email = config.admin_email.as_deref();
     let username = username.map(|text| names::username("PORTCULLIS_ADMIN_USERNAME", text));
     let email = email.map(|text| names::email("PORTCULLIS_ADMIN_EMAIL", text));
-    let told = |fault: crate::problem::FieldError| format!("{} {}", fault.field, fault.message);
+    let told = |value: Option<&str>, fault: FieldError| {
+        format!("{}=\"{}\" {}", fault.field, value.unwrap_or_default(), fault.message)
+    };
+    let (name, address) = (config.admin_username.as_deref(), config.admin_email.as_deref());
     Ok(Some(NewUser {
-        username: username.transpose().map_err(told)?,
-        email: email.transpose().map_err(told)?,
+        username: username.transpose().map_err(|fault| told(name, fault))?,
+        email: email.transpose().map_err(|fault| told(address, fault))?,
         name: None,
         role: Role::Admin,
     }))
@@ -141,9 +169,15 @@ fn announce(
     }
     // cargo names itself to what it runs.
     let program = if std::env::var_os("CARGO").is_some() { "cargo run --" } else { "portcullis" };
+    let elsewhere = match database {
+        Database::Embedded(_) if config.data_dir != Path::new("./.portcullis") => {
+            format!("PORTCULLIS_DATA_DIR={} ", config.data_dir.display())
+        }
+        _ => String::new(),
+    };
     let admin = match admin {
         true => "there is one".to_owned(),
-        false => format!("{program} user create --username admin --role admin"),
+        false => format!("{elsewhere}{program} user create --username admin --role admin"),
     };
     println!(
         "

@@ -7,19 +7,23 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::command::Database;
+use crate::account::{self, Actor};
+use crate::client::Client;
+use crate::command::{Database, import};
 use crate::config::Config;
 use crate::names::{self, Identifier};
 use crate::password::{self, Hasher};
 use crate::problem::FieldError;
-use crate::store::users::{NewUser, Role};
-use crate::store::{self, sessions, users};
+use crate::store::users::{Changes, NewUser, Role};
+use crate::store::{self, users};
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
     /// Make an account; the password is asked for
     Create(Create),
+    /// Make the accounts of another service, from a file with a JSON object a line
+    Import(import::Import),
     /// Give an account a new password, and end its sessions
     SetPassword {
         /// The account's username or email address
@@ -73,11 +77,14 @@ pub struct PasswordSource {
 /// One line for the operator.
 pub async fn run(config: &Config, command: UserCommand) -> Result<String, String> {
     // Whatever is wrong with what was typed is told before a database is started.
-    let task = Task::read(command)?;
+    let task = match command {
+        UserCommand::Import(import) => return import::run(config, import).await,
+        command => Task::read(command)?,
+    };
     let database = Database::join(config).await?;
     let done = async {
         store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
-        let pool = store::pool(database.options());
+        let pool = store::pool(database.options(), config.request_timeout);
         let done = task.run(&pool, &Hasher::new(config.bcrypt_cost)).await;
         pool.close().await;
         done
@@ -97,6 +104,7 @@ enum Task {
 impl Task {
     fn read(command: UserCommand) -> Result<Self, String> {
         Ok(match command {
+            UserCommand::Import(_) => return Err("import reads a file of its own".to_owned()),
             UserCommand::Create(create) => {
                 let (new, source) = create.check()?;
                 Self::Create(new, source.read()?)
@@ -113,50 +121,43 @@ impl Task {
         match self {
             Self::Create(new, password) => {
                 let hash = hasher.hash(&password).await.map_err(|error| error.to_string())?;
-                let user = users::insert(pool, &new, &hash).await.map_err(taken)?;
+                let mut transaction = pool.begin().await.map_err(failed)?;
+                let (actor, client) = (Actor::Operator, Client::operator());
+                let user = account::create(&mut transaction, &new, &hash, actor, &client).await;
+                let user = user.map_err(|error| error.to_string())?;
+                transaction.commit().await.map_err(failed)?;
                 let name = user.username.or(user.email).unwrap_or_default();
                 let role = if user.role == Role::Admin { "admin" } else { "user" };
                 Ok(format!("made the {role} {name} ({})", user.id))
             }
             Self::SetPassword(account, password) => {
                 let hash = hasher.hash(&password).await.map_err(|error| error.to_string())?;
-                let id = find(pool, &account).await?;
-                let ended = change(pool, id, Change::Password(&hash)).await.map_err(failed)?;
-                Ok(format!("{account} has a new password; {ended} sessions ended"))
+                let changes = Changes { password_hash: Some(hash), ..Changes::default() };
+                change(pool, &account, changes).await?;
+                Ok(format!("{account} has a new password, and is logged out everywhere"))
             }
             Self::SetActive(account, is_active) => {
-                let id = find(pool, &account).await?;
-                let ended = change(pool, id, Change::Active(is_active)).await.map_err(failed)?;
+                let changes = Changes { is_active: Some(is_active), ..Changes::default() };
+                change(pool, &account, changes).await?;
                 Ok(match is_active {
                     true => format!("{account} may log in again"),
-                    false => format!("{account} may no longer log in; {ended} sessions ended"),
+                    false => {
+                        format!("{account} may no longer log in, and is logged out everywhere")
+                    }
                 })
             }
         }
     }
 }
 
-enum Change<'a> {
-    Password(&'a str),
-    Active(bool),
-}
-
-/// Changes an account and ends the sessions that the change makes void, in one transaction.
-async fn change(pool: &PgPool, id: Uuid, change: Change<'_>) -> sqlx::Result<usize> {
-    let mut transaction = pool.begin().await?;
-    users::lock(&mut transaction, &[id]).await?;
-    match change {
-        Change::Password(hash) => users::set_password(&mut *transaction, id, hash).await?,
-        Change::Active(is_active) => users::set_active(&mut *transaction, id, is_active).await?,
-    };
-    let ended = match change {
-        Change::Active(true) => 0,
-        Change::Active(false) | Change::Password(_) => {
-            sessions::delete_all(&mut transaction, id).await?
-        }
-    };
-    transaction.commit().await?;
-    Ok(ended)
+/// Changes an account, with all that follows from the change.
+async fn change(pool: &PgPool, account: &str, changes: Changes) -> Result<(), String> {
+    let id = find(pool, account).await?;
+    let mut transaction = pool.begin().await.map_err(failed)?;
+    let client = Client::operator();
+    let changed = account::update(&mut transaction, id, &changes, Actor::Operator, &client).await;
+    changed.map_err(|error| error.to_string())?;
+    transaction.commit().await.map_err(failed)
 }
 
 async fn find(pool: &PgPool, account: &str) -> Result<Uuid, String> {
@@ -166,14 +167,6 @@ async fn find(pool: &PgPool, account: &str) -> Result<Uuid, String> {
 
 fn failed(error: sqlx::Error) -> String {
     format!("the database refused: {error}")
-}
-
-fn taken(error: sqlx::Error) -> String {
-    match error.as_database_error().and_then(|error| error.constraint()) {
-        Some("users_username_key") => "this username is taken".to_owned(),
-        Some("users_email_key") => "this email address is taken".to_owned(),
-        _ => failed(error),
-    }
 }
 
 impl Create {
@@ -223,5 +216,5 @@ impl PasswordSource {
 }
 
 fn told(fault: FieldError) -> String {
-    format!("{} {}", fault.field, fault.message)
+    fault.to_string()
 }

@@ -104,7 +104,11 @@ pub(super) fn bcrypt_cost(text: &str) -> Result<u32, String> {
     cost.ok_or("a whole number from 4 to 16".to_owned())
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// A duration of whole seconds, such as `15m`.
+///
+/// # Errors
+/// What is allowed.
+pub fn duration(text: &str) -> Result<Duration, String> {
     // PostgreSQL's intervals and cookies count whole seconds; ten years is beyond every use.
     let allowed = Duration::from_secs(1)..=Duration::from_secs(3650 * 24 * 60 * 60);
     let duration = humantime::parse_duration(text).ok().filter(|d| allowed.contains(d));

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -230,7 +229,7 @@ fn short_hash(path: &Path) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Sixteen hexadecimal digits that nobody can foresee, from the seed of the hash tables.
+/// Sixteen hexadecimal digits that nobody can foresee.
 pub(super) fn random_hex() -> String {
-    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+    format!("{:016x}", rand::random::<u64>())
 }

@@ -11,10 +11,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bcrypt::{BcryptError, BcryptResult};
 use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use unicode_normalization::UnicodeNormalization as _;
 
 const PREFIX: &str = "$bcrypt-sha256$v=2,t=";
+/// Bcrypt over the SHA-256 of the password in hex, as Flask-Bcrypt stores it when
+/// `BCRYPT_HANDLE_LONG_PASSWORDS` is on. Its own form is that of plain bcrypt; the mark is ours.
+const HEX_PREFIX: &str = "$sha256-hex";
 /// Characters of a bcrypt salt in its own base64.
 const SALT: usize = 22;
 
@@ -29,6 +32,7 @@ pub(super) struct Stored {
 #[derive(PartialEq, Eq)]
 enum Scheme {
     BcryptSha256,
+    BcryptSha256Hex,
     Bcrypt,
 }
 
@@ -44,7 +48,10 @@ impl Stored {
                 let rounds: u32 = rounds.parse().ok()?;
                 (Scheme::BcryptSha256, format!("${ident}${rounds:02}${salt}{digest}"))
             }
-            None => (Scheme::Bcrypt, text.to_owned()),
+            None => match text.strip_prefix(HEX_PREFIX) {
+                Some(bcrypt) => (Scheme::BcryptSha256Hex, bcrypt.to_owned()),
+                None => (Scheme::Bcrypt, text.to_owned()),
+            },
         };
         let known = ["$2a$", "$2b$", "$2y$"].iter().any(|ident| bcrypt.starts_with(ident));
         let cost = bcrypt.parse::<bcrypt::HashParts>().ok()?.get_cost();
@@ -67,9 +74,23 @@ impl Stored {
                 let salt = &self.bcrypt[self.bcrypt.len() - 53..][..SALT];
                 condense(password, salt).and_then(|key| bcrypt::verify(key, &self.bcrypt))
             }
+            Scheme::BcryptSha256Hex => {
+                let digest = Sha256::digest(password);
+                let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                bcrypt::verify(hex, &self.bcrypt)
+            }
             Scheme::Bcrypt => bcrypt::verify(password, &self.bcrypt),
         };
         verified.unwrap_or(false)
+    }
+}
+
+/// The form in which a hash of another service is stored; `None` for a format that is not known.
+pub(super) fn imported(text: &str, long_passwords: bool) -> Option<String> {
+    let stored = Stored::parse(text)?;
+    match (stored.scheme, long_passwords) {
+        (Scheme::Bcrypt, true) => Some(format!("{HEX_PREFIX}{text}")),
+        _ => Some(text.to_owned()),
     }
 }
 
@@ -173,6 +194,18 @@ mod tests {
     fn compatibility_forms_of_a_password_are_the_same_password() {
         let stored = Stored::parse(&make("ﬁancé Ⅷ", 4).unwrap()).unwrap();
         assert!(stored.verify("fiance\u{301} VIII"));
+    }
+
+    #[test]
+    fn long_passwords_of_flask_bcrypt_verify_when_they_are_marked() {
+        // bcrypt.hashpw(hashlib.sha256(b"z" * 100).hexdigest(), …) of Python's bcrypt 3.2.2
+        let made = "$2b$05$ceH8St6vDYcK.N3ZnFwXj.p6oxt3TGa556jzzQKo2t3DQ.Ju/as0a";
+        let stored = Stored::parse(&imported(made, true).unwrap()).unwrap();
+        assert!(stored.verify(&"z".repeat(100)));
+        assert!(!stored.verify(&"z".repeat(99)));
+        assert!(!stored.is_current(5));
+        assert!(!Stored::parse(made).unwrap().verify(&"z".repeat(100)));
+        assert_eq!(imported(PASSLIB[0].1, true).as_deref(), Some(PASSLIB[0].1));
     }
 
     #[test]

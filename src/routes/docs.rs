@@ -14,7 +14,6 @@ pub fn router() -> Router<App> {
     let document = openapi::json().unwrap_or_default();
     let config = Config::new(["/openapi.json"])
         .try_it_out_enabled(true)
-        .persist_authorization(true)
         .with_credentials(true)
         .display_request_duration(true);
     Router::new()

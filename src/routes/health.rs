@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 use crate::extract::Json;
 use crate::openapi::problems;
 use crate::state::App;
+use crate::store;
 
-/// The service's word for it.
+/// The state of the service.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     /// Always `ok`: what is not well is an error.
@@ -32,6 +33,6 @@ pub(super) async fn healthz() -> Json<Health> {
 /// Asks the database; a load balancer sends requests elsewhere while it does not answer.
 #[utoipa::path(get, path = "/readyz", tag = "service", responses((status = OK, body = Health), ReadyProblems))]
 pub(super) async fn readyz(State(app): State<App>) -> Result<Json<Health>> {
-    sqlx::query("select 1").execute(&app.pool).await?;
+    store::ping(&app.pool).await?;
     Ok(Json(Health { status: "ok" }))
 }

@@ -1,20 +1,25 @@
 //! `POST /login` and `POST /logout`.
 
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
-use crate::auth::{Credential, OwnCookie, SESSION_TOKEN_PREFIX};
+use crate::auth::{self, OwnCookie};
 use crate::client::Client;
+use crate::config;
+use crate::credential::{Credential, SESSION_TOKEN_PREFIX};
 use crate::error::{Error, Result};
-use crate::extract::Json;
+use crate::extract::{Json, given};
 use crate::names::Identifier;
 use crate::openapi::problems;
-use crate::password::Verdict;
-use crate::session::{self, Begin, Begun, Cookies};
+use crate::session::{self, Begin, Begun, Cookies, SessionId};
 use crate::state::App;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, User};
@@ -36,7 +41,11 @@ pub(super) struct Login {
     password: SecretString,
     /// Whether the session outlives the browser; false unless it is said, but true for a token.
     remember: Option<bool>,
+    /// How long it does, such as `7d`; never longer than the service allows. Implies `remember`.
+    #[schema(example = "7d")]
+    remember_for: Option<String>,
     /// `cookie` (the default) sets a cookie, `token` returns the secret.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     transport: Option<Transport>,
 }
@@ -49,7 +58,7 @@ pub(super) struct LoggedIn {
     /// The session that was begun.
     session: Session,
     /// The session's secret, to be sent as `Authorization: Bearer`; null when a cookie holds it.
-    #[schema(required, example = json!(null))]
+    #[schema(required, example = "pcs_WkSzIYsmLt-laosGwUXNHA")]
     token: Option<String>,
 }
 
@@ -57,8 +66,8 @@ problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, Erro
 
 /// Log in
 ///
-/// Always makes a new session. With cookies, the session that the browser's cookie named before
-/// ends. An unknown account is answered like a wrong password, and as slowly.
+/// Always makes a new session. The session that the browser's cookie named before ends, if there is
+/// one, whatever the transport of the new one. An unknown account is answered like a wrong password, and as slowly.
 #[utoipa::path(
     post, path = "/login", tag = "session", request_body = Login,
     responses(
@@ -72,24 +81,10 @@ pub(super) async fn login(
     OwnCookie(replaces): OwnCookie,
     Json(login): Json<Login>,
 ) -> Result<Response> {
+    let wanted = Wanted::new(&app, login.transport, login.remember, login.remember_for.as_deref())?;
     let identifier = login.identifier()?;
-    let credentials = users::find_credentials(&app.pool, &identifier).await?;
-    let hash = credentials.as_ref().map(users::Credentials::hash);
-    let Verdict::Right { rehashed } = app.hasher.verify(&login.password, hash).await? else {
-        return Err(Error::InvalidCredentials);
-    };
-    let credentials = credentials.ok_or(Error::InvalidCredentials)?;
-    if !credentials.is_active {
-        return Err(Error::AccountDisabled);
-    }
-    let transport = login.transport.unwrap_or_default();
-    let begin = Begin {
-        client: &client,
-        transport,
-        remember: login.remember.unwrap_or(transport == Transport::Token),
-        replaces: replaces.as_ref(),
-        user_id: Some(credentials.user_id),
-    };
+    let (credentials, rehashed) = auth::verify(&app, &client, &identifier, &login.password).await?;
+    let begin = wanted.begin(&client, replaces.as_ref(), Some(credentials.user_id));
     let begun = session::begin(&app, begin, async |connection| {
         users::record_login(connection, &credentials, rehashed.as_deref())
             .await?
@@ -103,27 +98,34 @@ pub(super) async fn login(
 /// Ends the session that the credential names, on every replica at once. It is no error if there
 /// is none.
 #[utoipa::path(
-    post, path = "/logout", tag = "session",
+    post, path = "/logout", tag = "session", security((), ("cookie" = []), ("bearer" = [])),
     responses(
         (status = NO_CONTENT, description = "Nobody is logged in by this credential any more", headers(("set-cookie" = String, description = "Removes the cookie, if the session came in it"))),
     ),
 )]
-pub(super) async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response> {
-    let (ended, transport) = match Credential::of(&headers, &app.cookies) {
-        Credential::None | Credential::ApiToken => {
+pub(super) async fn logout(
+    State(app): State<App>,
+    client: Client,
+    request: Request,
+) -> Result<Response> {
+    let (ended, transport) = match Credential::of(&request.into_parts().0, &app) {
+        Credential::None | Credential::ApiToken(_) | Credential::Basic(_) => {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         Credential::Session(id, transport) => (vec![id], transport),
         Credential::Unreadable(transport) => (vec![], transport),
-        // Whichever of them is the browser's own, it is to be logged out.
-        Credential::SeveralCookies(ids) => (ids, Transport::Cookie),
+        // Whichever of them is the browser's own, it is to be logged out; nobody has many.
+        Credential::SeveralCookies(ids) => (ids.into_iter().take(4).collect(), Transport::Cookie),
     };
-    for id in &ended {
-        session::end(&app, id, transport).await?;
-    }
-    let removal =
-        (transport == Transport::Cookie).then(|| (header::SET_COOKIE, app.cookies.remove()));
-    Ok((StatusCode::NO_CONTENT, AppendHeaders(removal)).into_response())
+    let answer = ended_session(&app, transport);
+    // A page that is left at once takes its request with it; the logout is to happen all the same.
+    let end = async move {
+        for id in &ended {
+            session::end(&app, id, transport, &client).await?;
+        }
+        Ok(answer)
+    };
+    tokio::spawn(end.in_current_span()).await.map_err(Error::internal)?
 }
 
 impl Login {
@@ -136,11 +138,63 @@ impl Login {
                 Err(Error::invalid("identifier", "required", "(or username, or email) is required"))
             }
             _ => {
-                let message = "username and email exclude each other";
+                let message = "must be the only one of identifier, username and email";
                 Err(Error::invalid("identifier", "invalid", message))
             }
         }
     }
+}
+
+/// How a session is wanted, from the fields that every request has that begins one.
+pub(super) struct Wanted {
+    transport: Transport,
+    remember: Option<Duration>,
+}
+
+impl Wanted {
+    /// # Errors
+    /// A 422 for a duration that is none, or that contradicts `remember`.
+    pub(super) fn new(
+        app: &App,
+        transport: Option<Transport>,
+        remember: Option<bool>,
+        remember_for: Option<&str>,
+    ) -> Result<Self> {
+        let transport = transport.unwrap_or_default();
+        let longest = app.config.remember_for;
+        let remember = match (remember, remember_for) {
+            (Some(false), Some(_)) => {
+                let message = "needs remember not to be false";
+                return Err(Error::invalid("remember_for", "invalid", message));
+            }
+            (_, Some(text)) => {
+                let duration = config::duration(text).map_err(|allowed| {
+                    Error::invalid("remember_for", "invalid", &format!("must be {allowed}"))
+                })?;
+                Some(duration.min(longest))
+            }
+            (remember, None) => {
+                remember.unwrap_or(transport == Transport::Token).then_some(longest)
+            }
+        };
+        Ok(Self { transport, remember })
+    }
+
+    pub(super) fn begin<'a>(
+        &self,
+        client: &'a Client,
+        replaces: Option<&'a SessionId>,
+        user_id: Option<Uuid>,
+    ) -> Begin<'a> {
+        Begin { client, transport: self.transport, remember: self.remember, replaces, user_id }
+    }
+}
+
+/// The answer after the current session was ended: the cookie goes with it.
+pub(super) fn ended_session(app: &App, transport: Transport) -> Response {
+    let removal =
+        (transport == Transport::Cookie).then(|| (header::SET_COOKIE, app.cookies.remove()));
+    (StatusCode::NO_CONTENT, AppendHeaders(removal)).into_response()
 }
 
 /// The answer that hands a session to its client.

@@ -1,64 +1,119 @@
-//! `/me`: the own account.
+//! `/me`: the caller's own account.
+
+pub(super) mod activity;
+pub(super) mod password;
+pub(super) mod sessions;
+pub(super) mod tokens;
 
 use axum::extract::State;
 use axum::response::Response;
-use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::auth::{CurrentSession, CurrentUser};
+use crate::account::{self, Actor};
+use crate::auth::{CurrentUser, FreshUser};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::extract::Json;
+use crate::extract::{Json, present};
+use crate::names;
 use crate::openapi::problems;
-use crate::password::Verdict;
-use crate::routes::login::{LoggedIn, logged_in};
-use crate::session;
+use crate::problem::FieldError;
+use crate::routes::login::ended_session;
 use crate::state::App;
-use crate::store::users::{self, User};
+use crate::store::users::{Changes, User};
 
-/// The password, once more.
-#[derive(Debug, Deserialize, ToSchema)]
+/// What to change. An absent field is kept, null clears it; a username or an email address is always
+/// left.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"password": "correct horse battery staple"}))]
-pub(super) struct Reauthenticate {
-    /// The own password.
-    #[schema(value_type = String, format = Password)]
-    password: SecretString,
+#[schema(example = json!({"name": "Alice"}))]
+pub(super) struct UpdateMe {
+    /// 3 to 32 of `a-z 0-9 . _ -`, in any case.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub(super) username: Option<Option<String>>,
+    /// At most 254 characters. Another address needs a fresh session.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub(super) email: Option<Option<String>>,
+    /// At most 200 characters.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub(super) name: Option<Option<String>>,
 }
 
-problems!(ReauthenticateProblems: Error::WrongPassword, Error::Busy);
+problems!(UpdateProblems: Error::SessionRequired, Error::InsufficientScope("write"), Error::ReauthenticationRequired(900), Error::UsernameTaken, Error::EmailTaken);
+problems!(DeleteProblems: Error::SessionRequired, Error::ReauthenticationRequired(900), Error::LastAdmin);
 
 /// The current user
+///
+/// Whoever the credential belongs to. One query.
 #[utoipa::path(
-    get, path = "/me", tag = "session", security(("cookie" = []), ("bearer" = [])),
+    get, path = "/me", tag = "me", security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
     responses((status = OK, body = User)),
 )]
-pub(super) async fn get_me(CurrentUser(user): CurrentUser) -> Json<User> {
+pub(super) async fn get_me(CurrentUser { user, .. }: CurrentUser) -> Json<User> {
     Json(user)
 }
 
-/// Give the password again
+/// Change your account
 ///
-/// Makes the session fresh, and gives it a new secret in the place of the old one.
+/// Another email address needs a fresh session, since it is a way back into the account.
 #[utoipa::path(
-    post, path = "/me/reauthenticate", tag = "session", request_body = Reauthenticate,
-    security(("cookie" = []), ("bearer" = [])),
-    responses(
-        (status = OK, body = LoggedIn, headers(("set-cookie" = String, description = "The session's new cookie, if it has one"))),
-        ReauthenticateProblems,
-    ),
+    patch, path = "/me", tag = "me", request_body = UpdateMe,
+    security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
+    responses((status = OK, body = User), UpdateProblems),
 )]
-pub(super) async fn reauthenticate(
+pub(super) async fn update_me(
     State(app): State<App>,
     client: Client,
-    CurrentSession { live, id }: CurrentSession,
-    Json(request): Json<Reauthenticate>,
+    current: CurrentUser,
+    Json(request): Json<UpdateMe>,
+) -> Result<Json<User>> {
+    let changes = request.check(vec![])?;
+    if changes.email.as_ref().is_some_and(|email| *email != current.user.email) {
+        current.require_fresh(&app)?;
+    }
+    let mut transaction = app.pool.begin().await?;
+    let id = current.user.id;
+    let user = account::update(&mut transaction, id, &changes, Actor::Owner, &client).await?;
+    transaction.commit().await?;
+    Ok(Json(user))
+}
+
+/// Delete your account
+///
+/// Ends its sessions and tokens. The last active admin cannot be deleted.
+#[utoipa::path(
+    delete, path = "/me", tag = "me", security(("cookie" = []), ("bearer" = [])),
+    responses((status = NO_CONTENT, description = "The account is gone"), DeleteProblems),
+)]
+pub(super) async fn delete_me(
+    State(app): State<App>,
+    client: Client,
+    FreshUser(current): FreshUser,
 ) -> Result<Response> {
-    let credentials = users::find_credentials_of(&app.pool, live.user.id).await?;
-    let credentials = credentials.ok_or(Error::SessionExpired)?;
-    let verdict = app.hasher.verify(&request.password, Some(credentials.hash())).await?;
-    let Verdict::Right { .. } = verdict else { return Err(Error::WrongPassword) };
-    let begun = session::renew(&app, live, &id, &credentials, &client).await?;
-    Ok(logged_in(begun, &app.cookies))
+    let mut transaction = app.pool.begin().await?;
+    account::delete(&mut transaction, current.live.user.id, Actor::Owner, &client).await?;
+    transaction.commit().await?;
+    Ok(ended_session(&app, current.live.session.transport))
+}
+
+impl UpdateMe {
+    /// The changes with names in their stored form, or all that is wrong at once, with what was found
+    /// wrong before.
+    pub(super) fn check(&self, mut faults: Vec<FieldError>) -> Result<Changes> {
+        let mut read = |field: &str, given: &Option<Option<String>>, read: names::Read| {
+            let text = given.as_ref()?;
+            let Some(text) = text else { return Some(None) };
+            read(field, text).map_err(|fault| faults.push(fault)).ok().map(Some)
+        };
+        let changes = Changes {
+            username: read("username", &self.username, names::username),
+            email: read("email", &self.email, names::email),
+            name: read("name", &self.name, names::name),
+            ..Changes::default()
+        };
+        if faults.is_empty() { Ok(changes) } else { Err(Error::ValidationFailed(faults)) }
+    }
 }

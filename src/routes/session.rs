@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::auth::CurrentSession;
+use crate::auth::{Access, CurrentUser};
 use crate::extract::Json;
 use crate::store::sessions::Session;
 use crate::store::users::User;
@@ -24,9 +24,13 @@ pub(super) struct Current {
 /// What a page asks when it loads, and what a backend asks to which a browser's cookie or an app's
 /// token was handed. One query.
 #[utoipa::path(
-    get, path = "/session", tag = "session", security(("cookie" = []), ("bearer" = [])),
+    get, path = "/session", tag = "session", security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
     responses((status = OK, body = Current)),
 )]
-pub(super) async fn get_session(CurrentSession { live, .. }: CurrentSession) -> Json<Current> {
-    Json(Current { user: live.user, session: Some(live.session) })
+pub(super) async fn get_session(CurrentUser { user, access }: CurrentUser) -> Json<Current> {
+    let session = match access {
+        Access::Session(current) => Some(current.live.session),
+        Access::ApiToken(_) | Access::Password => None,
+    };
+    Json(Current { user, session })
 }

@@ -1,28 +1,29 @@
 //! `/users`: making accounts, and the admin's view of them.
 
+pub(super) mod one;
+pub(super) mod sessions;
+
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use sqlx::PgExecutor;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
+use crate::account::{self, Actor};
 use crate::auth::{Admin, MaybeAdmin, OwnCookie};
 use crate::client::Client;
 use crate::config::Registration;
-use crate::error::{Error, OnConstraint as _, Result};
-use crate::extract::{Json, Path, Query};
+use crate::error::{Error, Result};
+use crate::extract::{Json, Query, given};
 use crate::openapi::problems;
+use crate::page::{Page, PageQuery};
 use crate::problem::FieldError;
-use crate::routes::login::hand_out;
-use crate::session::{self, Begin};
+use crate::routes::login::{Wanted, hand_out};
+use crate::session;
 use crate::state::App;
 use crate::store::sessions::{Session, Transport};
-use crate::store::users::{self, Filter, NewUser, Role, User};
+use crate::store::users::{self, Credentials, Filter, NewUser, Role, User};
 use crate::{names, password};
 
 /// An account to make. At least one of `username` and `email` is given.
@@ -31,20 +32,27 @@ use crate::{names, password};
 #[schema(example = json!({"username": "alice", "email": "alice@example.com", "name": "Alice", "password": "correct horse battery staple"}))]
 pub(super) struct CreateUser {
     /// 3 to 32 of `a-z 0-9 . _ -`, in any case.
+    #[schema(min_length = 3, max_length = 32)]
     username: Option<String>,
     /// At most 254 characters.
+    #[schema(max_length = 254)]
     email: Option<String>,
     /// At most 200 characters.
+    #[schema(max_length = 200)]
     name: Option<String>,
-    /// 8 to 128 characters, whichever.
+    /// 8 to 128 characters, any characters.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     password: SecretString,
     /// Only for admins.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     role: Option<Role>,
     /// As at login.
     remember: Option<bool>,
     /// As at login.
+    remember_for: Option<String>,
+    /// As at login.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     transport: Option<Transport>,
 }
@@ -58,14 +66,14 @@ pub(super) struct Registered {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     session: Option<Session>,
-    /// The session's secret, to be sent as `Authorization: Bearer`; null when a cookie holds it.
-    #[schema(required, example = json!(null))]
+    /// The session's secret, to be sent as `Authorization: Bearer`; null when a cookie holds it, and
+    /// when there is no session.
+    #[schema(required, example = "pcs_WkSzIYsmLt-laosGwUXNHA")]
     token: Option<String>,
 }
 
 /// Which accounts to list.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListUsers {
     /// A part of username, email address or name, taken literally, without case.
@@ -74,27 +82,10 @@ pub(super) struct ListUsers {
     role: Option<Role>,
     /// Only accounts that may (or may not) log in.
     is_active: Option<bool>,
-    /// How many at the most.
-    #[param(minimum = 1, maximum = 100, default = 50)]
-    limit: Option<i64>,
-    /// The `next_cursor` of the page before.
-    cursor: Option<String>,
 }
-
-/// A page of accounts, the newest first.
-#[derive(Serialize, ToSchema)]
-pub(super) struct UserPage {
-    /// The accounts.
-    items: Vec<User>,
-    /// What to give as `cursor` for the next page; null on the last one.
-    #[schema(required)]
-    next_cursor: Option<String>,
-}
-
-const PAGE: i64 = 50;
 
 problems!(CreateUserProblems: Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
-problems!(AdminProblems: Error::Forbidden);
+problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 
 /// Register, or make an account as an admin
 ///
@@ -102,6 +93,7 @@ problems!(AdminProblems: Error::Forbidden);
 /// accounts at any time, with a `role`, and stays who they are.
 #[utoipa::path(
     post, path = "/users", tag = "users", request_body = CreateUser,
+    security((), ("cookie" = []), ("bearer" = []), ("api_key" = [])),
     responses(
         (status = CREATED, body = Registered, headers(
             ("location" = String, description = "Where the account is"),
@@ -125,26 +117,24 @@ pub(super) async fn create_user(
             return Err(Error::Forbidden);
         }
     }
+    let (transport, remember) = (request.transport, request.remember);
+    let wanted = Wanted::new(&app, transport, remember, request.remember_for.as_deref())?;
     let new = request.check()?;
     let hash = app.hasher.hash(&request.password).await?;
-    if admin.is_some() {
-        let user = insert(&app.pool, &new, &hash).await?;
+    if let Some(admin) = admin {
+        let mut transaction = app.pool.begin().await?;
+        let actor = Actor::Admin(admin.id);
+        let user = account::create(&mut transaction, &new, &hash, actor, &client).await?;
+        transaction.commit().await?;
         let location = location(&user);
         let body = Json(Registered { user, session: None, token: None });
         return Ok((StatusCode::CREATED, location, body).into_response());
     }
-    let transport = request.transport.unwrap_or_default();
-    let begin = Begin {
-        client: &client,
-        transport,
-        remember: request.remember.unwrap_or(transport == Transport::Token),
-        replaces: replaces.as_ref(),
-        user_id: None,
-    };
+    let begin = wanted.begin(&client, replaces.as_ref(), None);
     let begun = session::begin(&app, begin, async |connection| {
-        let user = insert(&mut *connection, &new, &hash).await?;
+        let user = account::create(connection, &new, &hash, Actor::Owner, &client).await?;
         let credentials =
-            users::Credentials { user_id: user.id, password_hash: hash.into(), is_active: true };
+            Credentials { user_id: user.id, password_hash: hash.into(), is_active: true };
         users::record_login(connection, &credentials, None).await?.ok_or(Error::InvalidCredentials)
     });
     let begun = begun.await?;
@@ -155,53 +145,26 @@ pub(super) async fn create_user(
 }
 
 /// List accounts
+///
+/// The newest first, a page at a time.
 #[utoipa::path(
-    get, path = "/users", tag = "users", params(ListUsers),
-    security(("cookie" = []), ("bearer" = [])),
-    responses((status = OK, body = UserPage), AdminProblems),
+    get, path = "/users", tag = "users", params(ListUsers, PageQuery),
+    security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
+    responses((status = OK, body = Page<User>), ListProblems),
 )]
 pub(super) async fn list_users(
     State(app): State<App>,
     _: Admin,
     Query(query): Query<ListUsers>,
-) -> Result<Json<UserPage>> {
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=100).contains(&limit) {
-        return Err(Error::invalid("limit", "invalid", "must be from 1 to 100"));
-    }
+    Query(paging): Query<PageQuery>,
+) -> Result<Json<Page<User>>> {
+    let paging = paging.check()?;
     if query.q.as_ref().is_some_and(|q| q.chars().any(char::is_control)) {
         return Err(Error::invalid("q", "invalid", "must not have control characters"));
     }
-    let filter = Filter {
-        q: query.q.as_deref(),
-        role: query.role,
-        is_active: query.is_active,
-        before: query.cursor.as_deref().map(read_cursor).transpose()?,
-        // One more than the page tells whether there is another.
-        limit: limit + 1,
-    };
-    let mut items = users::list(&app.pool, &filter).await?;
-    let more = items.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    if more {
-        items.pop();
-    }
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|user| URL_SAFE_NO_PAD.encode(user.id));
-    Ok(Json(UserPage { items, next_cursor }))
-}
-
-/// One account
-#[utoipa::path(
-    get, path = "/users/{id}", tag = "users", params(("id" = Uuid, Path, description = "The account's id")),
-    security(("cookie" = []), ("bearer" = [])),
-    responses((status = OK, body = User), AdminProblems),
-)]
-pub(super) async fn get_user(
-    State(app): State<App>,
-    _: Admin,
-    Path(id): Path<Uuid>,
-) -> Result<Json<User>> {
-    users::find(&app.pool, id).await?.map(Json).ok_or(Error::NotFound)
+    let filter = Filter { q: query.q.as_deref(), role: query.role, is_active: query.is_active };
+    let rows = users::list(&app.pool, &filter, &paging).await?;
+    Ok(Json(paging.page(rows, |user| user.id)))
 }
 
 impl CreateUser {
@@ -209,11 +172,8 @@ impl CreateUser {
     fn check(&self) -> Result<NewUser> {
         let mut faults: Vec<FieldError> =
             password::fault("password", &self.password).into_iter().collect();
-        let mut take = |text: &Option<String>,
-                        field: &str,
-                        read: fn(&str, &str) -> Result<String, FieldError>| {
-            let read = text.as_deref().map(|text| read(field, text))?;
-            read.map_err(|fault| faults.push(fault)).ok()
+        let mut take = |text: &Option<String>, field: &str, read: names::Read| {
+            read(field, text.as_deref()?).map_err(|fault| faults.push(fault)).ok()
         };
         let username = take(&self.username, "username", names::username);
         let email = take(&self.email, "email", names::email);
@@ -229,18 +189,6 @@ impl CreateUser {
     }
 }
 
-async fn insert(db: impl PgExecutor<'_>, new: &NewUser, hash: &str) -> Result<User> {
-    users::insert(db, new, hash)
-        .await
-        .on_constraint("users_username_key", || Error::UsernameTaken)
-        .on_constraint("users_email_key", || Error::EmailTaken)
-}
-
 fn location(user: &User) -> AppendHeaders<[(header::HeaderName, String); 1]> {
     AppendHeaders([(header::LOCATION, format!("/users/{}", user.id))])
-}
-
-fn read_cursor(text: &str) -> Result<Uuid> {
-    let id = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok());
-    id.ok_or_else(|| Error::invalid("cursor", "invalid", "must be a next_cursor of this list"))
 }

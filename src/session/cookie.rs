@@ -9,6 +9,9 @@ use cookie::time::Duration;
 use super::{Begun, SessionId};
 use crate::config::{Config, SameSite};
 
+/// As long as browsers keep a cookie (RFC 6265bis §5.6.2).
+const LONGEST: Duration = Duration::days(400);
+
 /// How the session cookie is written and read.
 #[derive(Clone, Debug)]
 pub struct Cookies {
@@ -16,6 +19,7 @@ pub struct Cookies {
     domain: Option<String>,
     secure: bool,
     same_site: cookie::SameSite,
+    outlives: bool,
 }
 
 /// What a request brought under the cookie's name.
@@ -45,7 +49,8 @@ impl Cookies {
             SameSite::Strict => cookie::SameSite::Strict,
             SameSite::None => cookie::SameSite::None,
         };
-        Self { name, domain: config.cookie_domain.clone(), secure, same_site }
+        let (domain, outlives) = (config.cookie_domain.clone(), config.remember_refresh.is_on());
+        Self { name, domain, secure, same_site, outlives }
     }
 
     /// What a request brought.
@@ -71,7 +76,11 @@ impl Cookies {
     #[must_use]
     pub fn set(&self, begun: &Begun) -> HeaderValue {
         let mut cookie = self.cookie(begun.id.expose());
-        if begun.session.remember {
+        if begun.session.remember && self.outlives {
+            // Use extends the session, and the cookie cannot be written again with every use: a
+            // request in flight during a renewal would bring back the old secret.
+            cookie.set_max_age(LONGEST);
+        } else if begun.session.remember {
             // Both times are PostgreSQL's, and the session was seen in this very request.
             cookie.set_max_age(begun.session.expires_at - begun.session.last_seen_at);
         }
@@ -84,12 +93,6 @@ impl Cookies {
         let mut cookie = self.cookie(String::new());
         cookie.set_max_age(Duration::ZERO);
         header_value(&cookie)
-    }
-
-    /// The cookie's name, for the OpenAPI document.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
     }
 
     fn cookie(&self, value: String) -> Cookie<'static> {

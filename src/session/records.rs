@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 /// What a record outlives its session by. The session's end is PostgreSQL's to tell, the record's
 /// is told by this machine's clock: so much may lie between the two.
-const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const SLACK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The secret of a session: 128 random bits that the client holds and nobody stores.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -140,8 +140,8 @@ impl SessionStore for HashedStore {
     }
 }
 
-/// The store's errors hold no more than a text. Of what it does here, nothing but an unreachable
-/// database can go wrong.
+/// The store's errors hold no more than a text, so that what kind of fault it was cannot be told;
+/// a database that is out of reach is by far the likeliest.
 fn from_store(error: tower_sessions::session::Error) -> Error {
     match error {
         tower_sessions::session::Error::Store(StoreError::Backend(text)) => {

@@ -1,5 +1,7 @@
 //! Who is logged in: the authority.
 
+mod live;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +12,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::client::Client;
+use crate::page::Paging;
 use crate::store::session_records;
-use crate::store::users::{Role, User};
 use crate::timestamp;
+
+pub use self::live::{Comparison, Live, Touch, find_live, protect, touch};
 
 /// A login that stands.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -75,7 +79,7 @@ pub struct NewSession<'a> {
     pub remember: bool,
     /// How long it stands unused; `None` when that does not end it.
     pub idle: Option<Duration>,
-    /// How long it stands at most.
+    /// How long it stands at most, or, if use extends it, after the last use.
     pub lifetime: Duration,
     /// How long it is fresh.
     pub fresh_for: Duration,
@@ -83,17 +87,13 @@ pub struct NewSession<'a> {
     pub client: &'a Client,
 }
 
-/// A session that stands, and whose it is.
-#[derive(Debug)]
-pub struct Live {
-    /// The account.
-    pub user: User,
+/// A session, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Owned {
     /// The session.
-    pub session: Session,
-    /// Its end however much it is used.
-    pub ends_at: OffsetDateTime,
-    /// Whether its use should be written down again.
-    pub touch_due: bool,
+    pub id: Uuid,
+    /// The account.
+    pub user_id: Uuid,
 }
 
 /// Which session changes its record.
@@ -105,19 +105,25 @@ pub struct Renewal<'a> {
     pub old: &'a str,
     /// The record that it is to stand on.
     pub new: &'a str,
+    /// How long it stands unused; `None` when that does not end it.
+    pub idle: Option<Duration>,
 }
 
-/// `query_as!` for statements that give a `Session`. `$fresh` is the parameter that says for how
-/// long it is fresh.
+/// `query_as!` for statements that give `Session`s: what stands before and after the columns, which
+/// parameter says how long they are fresh, and what tells whether one is the current one.
 macro_rules! query_session {
-    ($before:literal, $fresh:literal $(, $argument:expr)* $(,)?) => {
+    ($before:literal, fresh $fresh:literal, current $current:literal, $after:literal
+     $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
             Session,
             $before
-                + " returning id, created_at, last_seen_at, expires_at, authenticated_at + "
+                + " id, created_at, last_seen_at, expires_at, least(authenticated_at + "
                 + $fresh
-                + r#"::interval as "fresh_until!", remember, transport as "transport: Transport",
-                     host(ip) as ip, user_agent, device, true as "current!" "#
+                + r#"::interval, protected_at) as "fresh_until!", remember,
+                     transport as "transport: Transport", host(ip) as ip, user_agent, device, "#
+                + $current
+                + r#" as "current!" "#
+                + $after
             $(, $argument)*
         )
     };
@@ -127,11 +133,14 @@ macro_rules! query_session {
 pub async fn insert(connection: &mut PgConnection, new: &NewSession<'_>) -> sqlx::Result<Session> {
     query_session!(
         "insert into sessions
-             (id, record_id, user_id, transport, remember, expires_at, ends_at, ip, user_agent, device)
+             (id, record_id, user_id, transport, remember, expires_at, ends_at, remember_for,
+              ip, network4, network6, user_agent, device)
          values
              ($1, $2, $3, $4, $5, now() + least($6::interval, $7::interval), now() + $7::interval,
-              $8::text::inet, $9, $10)",
-        "$11",
+              case when $5 then $7::interval end, $8::text::inet,
+              case family($9::text::inet) when 4 then $9::text::cidr end,
+              case family($9::text::inet) when 6 then $9::text::cidr end, $10, $11) returning",
+        fresh "$12", current "true", "",
         Uuid::now_v7(),
         new.record_id,
         new.user_id,
@@ -140,98 +149,13 @@ pub async fn insert(connection: &mut PgConnection, new: &NewSession<'_>) -> sqlx
         new.idle.map(interval).transpose()?,
         interval(new.lifetime)?,
         new.client.ip.map(|ip| ip.to_string()),
+        new.client.network(),
         new.client.user_agent.as_deref(),
         new.client.device(),
         interval(new.fresh_for)?,
     )
     .fetch_one(connection)
     .await
-}
-
-/// The session that stands behind a record, with its account: everything a request needs to know
-/// of who is calling, in one query.
-///
-/// `touch_after` is how long a use may stay unwritten.
-pub async fn find_live(
-    db: impl PgExecutor<'_>,
-    record_id: &str,
-    transport: Transport,
-    fresh_for: Duration,
-    touch_after: Duration,
-) -> sqlx::Result<Option<Live>> {
-    let row = sqlx::query!(
-        r#"select
-             u.id as user_id, u.username, u.email, u.email_verified, u.name, u.role as "role: Role",
-             u.is_active, u.created_at as user_created_at, u.updated_at, u.last_login_at,
-             s.id, s.created_at, s.last_seen_at, s.expires_at, s.ends_at, s.remember,
-             s.authenticated_at + $3::interval as "fresh_until!", host(s.ip) as ip, s.user_agent,
-             s.device, s.last_seen_at < now() - $4::interval as "touch_due!"
-           from session_records r
-           join sessions s on s.record_id = r.id
-           join users u on u.id = s.user_id
-           where r.id = $1 and r.expiry_date > now() and s.expires_at > now()
-             and s.transport = $2 and u.is_active"#,
-        record_id,
-        transport as _,
-        interval(fresh_for)?,
-        interval(touch_after)?,
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| Live {
-        user: User {
-            id: row.user_id,
-            username: row.username,
-            email: row.email,
-            email_verified: row.email_verified,
-            name: row.name,
-            role: row.role,
-            is_active: row.is_active,
-            created_at: row.user_created_at,
-            updated_at: row.updated_at,
-            last_login_at: row.last_login_at,
-        },
-        session: Session {
-            id: row.id,
-            created_at: row.created_at,
-            last_seen_at: row.last_seen_at,
-            expires_at: row.expires_at,
-            fresh_until: row.fresh_until,
-            remember: row.remember,
-            transport,
-            ip: row.ip,
-            user_agent: row.user_agent,
-            device: row.device,
-            current: true,
-        },
-        ends_at: row.ends_at,
-        touch_due: row.touch_due,
-    }))
-}
-
-/// Writes down that a session is in use. Many requests at once write once: a row that is locked is
-/// left to whoever has it.
-pub async fn touch(
-    db: impl PgExecutor<'_>,
-    id: Uuid,
-    idle: Option<Duration>,
-    touch_after: Duration,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update sessions
-         set last_seen_at = now(), expires_at = least(ends_at, now() + $2::interval)
-         where id = (
-             select id from sessions
-             where id = $1 and last_seen_at < now() - $3::interval
-             for update skip locked
-         )",
-        id,
-        idle.map(interval).transpose()?,
-        interval(touch_after)?,
-    )
-    .execute(db)
-    .await
-    .map(drop)
 }
 
 /// Gives a session a new record, and with it a new secret, because the password was given again.
@@ -244,17 +168,23 @@ pub async fn renew(
 ) -> sqlx::Result<Option<Session>> {
     let session = query_session!(
         "update sessions
-         set record_id = $3, authenticated_at = now(), last_seen_at = now(), ip = $4::text::inet,
-             user_agent = $5, device = $6
-         where id = $1 and record_id = $2 and expires_at > now()",
-        "$7",
+         set record_id = $3, authenticated_at = now(), last_seen_at = now(), protected_at = null,
+             expires_at = least(ends_at, now() + $9::interval),
+             ip = $4::text::inet,
+             network4 = case family($5::text::inet) when 4 then $5::text::cidr end,
+             network6 = case family($5::text::inet) when 6 then $5::text::cidr end,
+             user_agent = $6, device = $7
+         where id = $1 and record_id = $2 and expires_at > now() returning",
+        fresh "$8", current "true", "",
         renewal.id,
         renewal.old,
         renewal.new,
         client.ip.map(|ip| ip.to_string()),
+        client.network(),
         client.user_agent.as_deref(),
         client.device(),
         interval(fresh_for)?,
+        renewal.idle.map(interval).transpose()?,
     )
     .fetch_optional(&mut *connection)
     .await?;
@@ -264,14 +194,40 @@ pub async fn renew(
     Ok(session)
 }
 
-/// Whose session stands on this record, whether or not it has expired.
+/// A page of an account's sessions that stand, the newest first; `current` is the caller's own.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    current: Option<Uuid>,
+    paging: &Paging,
+    fresh_for: Duration,
+) -> sqlx::Result<Vec<Session>> {
+    query_session!(
+        "select",
+        fresh "$2", current "(id is not distinct from $3)",
+        "from sessions
+         where user_id = $1 and expires_at > now() and ($4::uuid is null or id < $4)
+         order by id desc
+         limit $5",
+        user_id,
+        interval(fresh_for)?,
+        current,
+        paging.before,
+        paging.limit + 1,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The session and account that stand on this record, whether or not it has expired.
 pub async fn find_owner(
     db: impl PgExecutor<'_>,
     record_id: &str,
     transport: Transport,
-) -> sqlx::Result<Option<Uuid>> {
-    sqlx::query_scalar!(
-        "select user_id from sessions where record_id = $1 and transport = $2",
+) -> sqlx::Result<Option<Owned>> {
+    sqlx::query_as!(
+        Owned,
+        "select id, user_id from sessions where record_id = $1 and transport = $2",
         record_id,
         transport as _,
     )
@@ -279,22 +235,29 @@ pub async fn find_owner(
     .await
 }
 
-/// Ends the session on this record. Its account's row is locked.
-pub async fn delete(connection: &mut PgConnection, record_id: &str) -> sqlx::Result<()> {
+/// Ends one session of an account whose row is locked; `false` when it has no such session.
+pub async fn delete(connection: &mut PgConnection, owned: Owned) -> sqlx::Result<bool> {
     let ended = sqlx::query_scalar!(
-        "delete from sessions where record_id = $1 returning record_id",
-        record_id,
+        "delete from sessions where id = $1 and user_id = $2 returning record_id",
+        owned.id,
+        owned.user_id,
     )
     .fetch_all(&mut *connection)
     .await?;
-    session_records::delete(connection, &ended).await
+    session_records::delete(connection, &ended).await?;
+    Ok(!ended.is_empty())
 }
 
-/// Ends every session of an account whose row is locked, and returns how many.
-pub async fn delete_all(connection: &mut PgConnection, user_id: Uuid) -> sqlx::Result<usize> {
+/// Ends every session of an account whose row is locked, but for one, and returns how many.
+pub async fn delete_all(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    but: Option<Uuid>,
+) -> sqlx::Result<usize> {
     let ended = sqlx::query_scalar!(
-        "delete from sessions where user_id = $1 returning record_id",
+        "delete from sessions where user_id = $1 and id is distinct from $2 returning record_id",
         user_id,
+        but,
     )
     .fetch_all(&mut *connection)
     .await?;

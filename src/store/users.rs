@@ -1,16 +1,39 @@
 //! People and their accounts.
 
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::names::Identifier;
+use crate::page::Paging;
 use crate::timestamp;
 
-/// An account, as everybody may see it who may see it at all.
+/// `query_as!` for statements that give a `User`: what stands before and after its columns.
+macro_rules! query_user {
+    ($before:literal, $after:literal $(, $argument:expr)* $(,)?) => {
+        sqlx::query_as!(
+            User,
+            $before
+                + r#" id, username, email, email_verified, name, role as "role: Role", is_active,
+                      created_at, updated_at, last_login_at "#
+                + $after
+            $(, $argument)*
+        )
+    };
+}
+
+mod login;
+mod making;
+
+pub use self::login::{
+    Credentials, find_credentials, find_credentials_of, lock_verified, record_login,
+};
+pub use self::making::{
+    ImportedUser, NewUser, any_admin, has_both_names, import, insert, insert_first_admin,
+};
+
+/// An account.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct User {
     /// A UUIDv7, so ids sort by when they were made.
@@ -66,28 +89,37 @@ pub enum Role {
     Admin,
 }
 
-/// What is needed to check a login. It cannot be serialised.
-#[derive(Debug)]
-pub struct Credentials {
-    /// The account's id.
-    pub user_id: Uuid,
-    /// The stored hash.
-    pub password_hash: SecretString,
-    /// Whether the account may log in.
-    pub is_active: bool,
+/// What is to become of an account; names are in their stored form. `None` keeps a field,
+/// `Some(None)` clears it.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The username.
+    pub username: Option<Option<String>>,
+    /// The email address.
+    pub email: Option<Option<String>>,
+    /// The display name.
+    pub name: Option<Option<String>>,
+    /// What it may do.
+    pub role: Option<Role>,
+    /// Whether it may log in.
+    pub is_active: Option<bool>,
+    /// The hash of its password.
+    pub password_hash: Option<String>,
 }
 
-/// An account that is to be made; names are in their stored form.
-#[derive(Debug)]
-pub struct NewUser {
-    /// Unique; this or the email address is given.
-    pub username: Option<String>,
-    /// Unique; this or the username is given.
-    pub email: Option<String>,
-    /// The display name.
-    pub name: Option<String>,
-    /// What it may do.
-    pub role: Role,
+impl Changes {
+    /// The names of the fields that are given, but for the password.
+    #[must_use]
+    pub fn fields(&self) -> Vec<&'static str> {
+        let given = [
+            ("username", self.username.is_some()),
+            ("email", self.email.is_some()),
+            ("name", self.name.is_some()),
+            ("role", self.role.is_some()),
+            ("is_active", self.is_active.is_some()),
+        ];
+        given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+    }
 }
 
 /// Which accounts to list.
@@ -99,70 +131,6 @@ pub struct Filter<'a> {
     pub role: Option<Role>,
     /// Only accounts that may, or may not, log in.
     pub is_active: Option<bool>,
-    /// Only accounts older than this one.
-    pub before: Option<Uuid>,
-    /// How many at the most.
-    pub limit: i64,
-}
-
-/// `query_as!` for statements that give a `User`: what stands before and after its columns.
-macro_rules! query_user {
-    ($before:literal, $after:literal $(, $argument:expr)* $(,)?) => {
-        sqlx::query_as!(
-            User,
-            $before
-                + r#" id, username, email, email_verified, name, role as "role: Role", is_active,
-                      created_at, updated_at, last_login_at "#
-                + $after
-            $(, $argument)*
-        )
-    };
-}
-
-/// Makes an account.
-pub async fn insert(db: impl PgExecutor<'_>, user: &NewUser, hash: &str) -> sqlx::Result<User> {
-    query_user!(
-        "insert into users (id, username, email, name, role, password_hash)
-         values ($1, $2, $3, $4, $5, $6) returning",
-        "",
-        Uuid::now_v7(),
-        user.username.as_deref(),
-        user.email.as_deref(),
-        user.name.as_deref(),
-        user.role as _,
-        hash,
-    )
-    .fetch_one(db)
-    .await
-}
-
-/// Makes an admin if there is none and nobody has the names; `None` when nothing was made.
-pub async fn insert_first_admin(
-    db: impl PgExecutor<'_>,
-    user: &NewUser,
-    hash: &str,
-) -> sqlx::Result<Option<User>> {
-    query_user!(
-        "insert into users (id, username, email, name, role, password_hash)
-         select $1, $2, $3, $4, 'admin', $5
-         where not exists (select from users where role = 'admin')
-         on conflict do nothing returning",
-        "",
-        Uuid::now_v7(),
-        user.username.as_deref(),
-        user.email.as_deref(),
-        user.name.as_deref(),
-        hash,
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// Whether there is an admin.
-pub async fn any_admin(db: impl PgExecutor<'_>) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(r#"select exists (select from users where role = 'admin') as "any!""#)
-        .fetch_one(db)
-        .await
 }
 
 /// One account.
@@ -170,42 +138,12 @@ pub async fn find(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<User
     query_user!("select", "from users where id = $1", id).fetch_optional(db).await
 }
 
-/// What is needed to check a login to the account with this name.
-pub async fn find_credentials(
-    db: impl PgExecutor<'_>,
-    identifier: &Identifier,
-) -> sqlx::Result<Option<Credentials>> {
-    let (username, email) = match identifier {
-        Identifier::Username(username) => (Some(username), None),
-        Identifier::Email(email) => (None, Some(email)),
-    };
-    sqlx::query_as!(
-        Credentials,
-        "select id as user_id, password_hash, is_active from users
-         where username = $1 or email = $2",
-        username,
-        email,
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// What is needed to check the password of somebody who is known.
-pub async fn find_credentials_of(
-    db: impl PgExecutor<'_>,
-    id: Uuid,
-) -> sqlx::Result<Option<Credentials>> {
-    sqlx::query_as!(
-        Credentials,
-        "select id as user_id, password_hash, is_active from users where id = $1",
-        id,
-    )
-    .fetch_optional(db)
-    .await
-}
-
 /// A page of accounts, the newest first.
-pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>) -> sqlx::Result<Vec<User>> {
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    filter: &Filter<'_>,
+    paging: &Paging,
+) -> sqlx::Result<Vec<User>> {
     // ICU's rules fold every letter; those of the locale C, which the embedded server has, only
     // a to z.
     query_user!(
@@ -223,8 +161,8 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>) -> sqlx::Result<
         filter.q,
         filter.role as _,
         filter.is_active,
-        filter.before,
-        filter.limit,
+        paging.before,
+        paging.limit + 1,
     )
     .fetch_all(db)
     .await
@@ -238,67 +176,53 @@ pub async fn lock(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<(
         .map(drop)
 }
 
-/// Locks the account's row if it still is as it was when the password was checked.
-pub async fn lock_verified(
+/// Locks the row of an account, and of every active admin if so asked, in the order of [`lock`].
+pub async fn lock_with_admins(
     connection: &mut PgConnection,
-    verified: &Credentials,
-) -> sqlx::Result<bool> {
-    sqlx::query!(
-        "select id from users where id = $1 and is_active and password_hash = $2
-         for no key update",
-        verified.user_id,
-        verified.hash(),
-    )
-    .fetch_optional(connection)
-    .await
-    .map(|row| row.is_some())
-}
-
-/// Writes down a login, if the account still is as it was when the password was checked, and
-/// locks its row. `rehashed` takes the place of the stored hash.
-///
-/// `None` when the account was disabled or deleted or got another password meanwhile.
-pub async fn record_login(
-    connection: &mut PgConnection,
-    credentials: &Credentials,
-    rehashed: Option<&str>,
-) -> sqlx::Result<Option<User>> {
+    id: Uuid,
+    with_admins: bool,
+) -> sqlx::Result<Vec<User>> {
     query_user!(
-        "update users set last_login_at = now(), password_hash = coalesce($3, password_hash)
-         where id = $1 and is_active and password_hash = $2 returning",
-        "",
-        credentials.user_id,
-        credentials.hash(),
-        rehashed,
-    )
-    .fetch_optional(connection)
-    .await
-}
-
-/// Stores the hash of a new password; `false` when there is no such account.
-pub async fn set_password(db: impl PgExecutor<'_>, id: Uuid, hash: &str) -> sqlx::Result<bool> {
-    sqlx::query!("update users set password_hash = $2, updated_at = now() where id = $1", id, hash,)
-        .execute(db)
-        .await
-        .map(|done| done.rows_affected() == 1)
-}
-
-/// Lets an account log in, or no longer; `false` when there is no such account.
-pub async fn set_active(db: impl PgExecutor<'_>, id: Uuid, is_active: bool) -> sqlx::Result<bool> {
-    sqlx::query!(
-        "update users set is_active = $2, updated_at = now() where id = $1",
+        "select",
+        "from users where id = $1 or ($2 and role = 'admin' and is_active)
+         order by id for no key update",
         id,
-        is_active,
+        with_admins,
     )
-    .execute(db)
+    .fetch_all(connection)
     .await
-    .map(|done| done.rows_affected() == 1)
 }
 
-impl Credentials {
-    /// The stored hash, to be compared or verified.
-    #[must_use]
-    pub fn hash(&self) -> &str {
-        secrecy::ExposeSecret::expose_secret(&self.password_hash)
-    }
+/// Changes an account; what is `None` is kept. The row is locked.
+pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sqlx::Result<User> {
+    query_user!(
+        "update users set
+             username = case when $2 then $3 else username end,
+             email = case when $4 then $5 else email end,
+             email_verified = email_verified and not ($4 and email is distinct from $5),
+             name = case when $6 then $7 else name end,
+             role = coalesce($8, role),
+             is_active = coalesce($9, is_active),
+             password_hash = coalesce($10, password_hash),
+             updated_at = now()
+         where id = $1 returning",
+        "",
+        id,
+        changes.username.is_some(),
+        changes.username.as_ref().and_then(Option::as_deref),
+        changes.email.is_some(),
+        changes.email.as_ref().and_then(Option::as_deref),
+        changes.name.is_some(),
+        changes.name.as_ref().and_then(Option::as_deref),
+        changes.role as _,
+        changes.is_active,
+        changes.password_hash.as_deref(),
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Deletes an account whose row is locked and whose sessions have ended.
+pub async fn delete(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("delete from users where id = $1", id).execute(db).await.map(drop)
 }

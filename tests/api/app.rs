@@ -88,6 +88,11 @@ impl TestApp {
         sqlx::query_scalar(&count).fetch_one(&self.pool).await.unwrap()
     }
 
+    /// Makes every session not fresh.
+    pub async fn stale(&self) {
+        self.sql("update sessions set authenticated_at = now() - interval '1 day'").await;
+    }
+
     /// Runs a statement on the database behind the service's back.
     pub async fn sql(&self, statement: &str) -> u64 {
         sqlx::query(statement).execute(&self.pool).await.unwrap().rows_affected()
@@ -158,6 +163,23 @@ impl Client {
         Answer::to(self.request(Method::POST, path).json(&body)).await
     }
 
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        Answer::to(self.request(Method::PUT, path).json(&body)).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        Answer::to(self.request(Method::PATCH, path).json(&body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::DELETE, path)).await
+    }
+
+    /// Makes an API token and returns its secret.
+    pub async fn token(&self, wishes: Value) -> String {
+        self.post("/me/tokens", wishes).await.status(201).token()
+    }
+
     /// A `POST` without a body.
     pub async fn call(&self, path: &str) -> Answer {
         Answer::to(self.request(Method::POST, path)).await
@@ -214,7 +236,8 @@ impl Answer {
         }
         assert_eq!(body["request_id"].as_str(), answer.header("x-request-id"));
         assert_eq!(body["errors"].is_array(), code == "validation_failed", "{body}");
-        assert_eq!(status == 401, answer.header("www-authenticate").is_some());
+        let challenged = status == 401 || code == "insufficient_scope";
+        assert_eq!(challenged, answer.header("www-authenticate").is_some());
         assert_eq!(status == 503, answer.header("retry-after").is_some());
         answer
     }

@@ -10,12 +10,13 @@ use portcullis::store;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _};
 
-/// The server, with a migrated database that those of the tests are copies of.
+/// The server; one of our own has a migrated database that those of the tests are copies of.
 struct Cluster {
     options: PgConnectOptions,
-    template: String,
     is_ours: bool,
 }
+
+const TEMPLATE: &str = "portcullis_test_template";
 
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -31,10 +32,13 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
                     (server.connect_options(), Some(server))
                 }
             };
-            let template = format!("portcullis_test_{}_template", std::process::id());
-            create(&options, &template, "template0").await;
-            store::migrate(&options.clone().database(&template)).await.unwrap();
-            sender.send(Cluster { options, template, is_ours: server.is_some() }).unwrap();
+            let is_ours = server.is_some();
+            if is_ours {
+                // On somebody's server it would be left behind.
+                create(&options, TEMPLATE, "template0").await;
+                store::migrate(&options.clone().database(TEMPLATE)).await.unwrap();
+            }
+            sender.send(Cluster { options, is_ours }).unwrap();
             std::future::pending::<()>().await;
         });
     });
@@ -54,8 +58,14 @@ impl Database {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("portcullis_test_{}_{count}", std::process::id());
         let cluster = tokio::task::spawn_blocking(|| &*CLUSTER).await.unwrap();
-        create(&cluster.options, &name, &cluster.template).await;
-        Self { options: cluster.options.clone().database(&name), name }
+        let options = cluster.options.clone().database(&name);
+        if cluster.is_ours {
+            create(&cluster.options, &name, TEMPLATE).await;
+        } else {
+            create(&cluster.options, &name, "template0").await;
+            store::migrate(&options).await.unwrap();
+        }
+        Self { options, name }
     }
 
     /// For `DATABASE_URL` of another process.

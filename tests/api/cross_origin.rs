@@ -82,7 +82,7 @@ async fn a_hostile_page_changes_nothing() {
         hostile.call("/logout").await.problem(403, "cross_origin_rejected");
         let again = json!({"password": PASSWORD});
         hostile.post("/me/reauthenticate", again).await.problem(403, "cross_origin_rejected");
-        // What it may not read, it may at least not see: no CORS header lets it.
+        // Its requests to read are answered, and no CORS header lets it see the answer.
         assert_eq!(hostile.get("/me").await.header("access-control-allow-origin"), None);
     }
     assert_eq!(app.count("users").await, 1);

@@ -21,7 +21,7 @@ async fn a_method_that_does_not_exist_is_a_problem_that_lists_those_that_do() {
     for (method, path, allow) in [
         (Method::DELETE, "/login", "POST"),
         (Method::GET, "/logout", "POST"),
-        (Method::PUT, "/me", "GET,HEAD"),
+        (Method::PUT, "/me", "DELETE,GET,HEAD,PATCH"),
         (Method::PATCH, "/users", "GET,HEAD,POST"),
         (Method::POST, "/openapi.json", "GET,HEAD"),
     ] {

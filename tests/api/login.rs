@@ -202,6 +202,16 @@ async fn what_is_wrong_in_the_body_is_named() {
         (
             json!({"identifier": "alice", "password": "x", "transport": "smoke"}),
             "transport",
+            "invalid",
+        ),
+        (
+            json!({"identifier": "alice", "password": "x", "transport": null}),
+            "transport",
+            "wrong_type",
+        ),
+        (
+            json!({"identifier": "alice", "password": "x", "transport": 1}),
+            "transport",
             "wrong_type",
         ),
         (json!(["alice", null, null, PASSWORD]), "body", "wrong_type"),
@@ -280,7 +290,7 @@ async fn a_credential_that_comes_along_never_hinders_a_login() {
         ("x-api-key", "nonsense"),
         ("cookie", "portcullis=nonsense"),
         ("cookie", "portcullis=a; portcullis=b"),
-        ("cookie", ";;=;\u{7f}"),
+        ("cookie", ";;=;"),
     ] {
         let Ok(value) = reqwest::header::HeaderValue::from_bytes(value.as_bytes()) else {
             continue;

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -82,6 +83,46 @@ async fn a_logout_ends_one_session_and_no_other() {
     phone.post("/login", login).await.status(200);
     user.call("/logout").await.status(204);
     phone.get("/me").await.ok();
+}
+
+#[tokio::test]
+async fn a_logout_that_waited_for_a_renewal_ends_the_renewed_session() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let secret = user.login().await.cookie();
+    // The logout finds its session, and waits for the row of the account, as it does for a renewal.
+    let mut renewal = app.pool.begin().await.unwrap();
+    sqlx::query("select from users for no key update").fetch_all(&mut *renewal).await.unwrap();
+    let logout = tokio::spawn({
+        let client = app.with_cookie(&secret);
+        async move { client.call("/logout").await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let insert = "insert into session_records values ('new', '', now() + interval '1 day')";
+    sqlx::query(insert).execute(&mut *renewal).await.unwrap();
+    sqlx::query("update sessions set record_id = 'new'").execute(&mut *renewal).await.unwrap();
+    renewal.commit().await.unwrap();
+    logout.await.unwrap().status(204);
+    assert_eq!(app.count("sessions").await, 0);
+}
+
+#[tokio::test]
+async fn a_logout_happens_though_its_page_is_gone() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let secret = user.login().await.cookie();
+    let mut lock = app.pool.begin().await.unwrap();
+    sqlx::query("select from users for no key update").fetch_all(&mut *lock).await.unwrap();
+    let request = app.with_cookie(&secret).request(reqwest::Method::POST, "/logout");
+    request.timeout(Duration::from_millis(300)).send().await.unwrap_err();
+    lock.rollback().await.unwrap();
+    for _ in 0..50 {
+        if app.count("sessions").await == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the session stands");
 }
 
 /// Rounds of one logout against 8 clients that use the session all the while, on two instances;

@@ -4,17 +4,27 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail")]
 
 mod app;
+mod audit;
 mod cluster;
+mod credentials;
 mod cross_origin;
 mod embedded;
 mod errors;
 mod health;
+mod import_command;
 mod login;
 mod logout;
 mod me;
+mod me_account;
 mod openapi;
+mod password;
+mod protection;
+mod races;
 mod serve;
 mod session;
+mod sessions;
+mod tokens;
+mod user;
 mod user_command;
 mod users;
 

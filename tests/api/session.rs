@@ -259,8 +259,8 @@ async fn the_sweep_deletes_what_has_expired_and_nothing_else() {
     let (alice, bob) = (app.user().await, app.user().await);
     app.sql("update sessions set expires_at = now() - interval '1 second' where user_id = (select id from users order by id limit 1)").await;
     app.sql("insert into session_records values ('orphan', '', now() - interval '1 second'), ('young orphan', '', now() + interval '1 day')").await;
-    assert_eq!(sweep::once(&app.pool).await.unwrap(), 2);
-    assert_eq!(sweep::once(&app.pool).await.unwrap(), 0);
+    assert_eq!(sweep::once(&app.pool, app.config.audit_keep).await.unwrap(), 2);
+    assert_eq!(sweep::once(&app.pool, app.config.audit_keep).await.unwrap(), 0);
     assert_eq!((app.count("sessions").await, app.count("session_records").await), (1, 2));
     alice.get("/me").await.problem(401, "session_expired");
     bob.get("/me").await.ok();
@@ -275,14 +275,14 @@ async fn sweeps_of_many_replicas_share_the_work() {
              select gen_random_uuid(), 'r' || n, (select id from users), 'cookie', true, now() - interval '1 day', now()
              from generate_series(1, 4000) n").await;
     let sweeps = (0..4).map(|_| {
-        let pool = app.pool.clone();
-        tokio::spawn(async move { sweep::once(&pool).await.unwrap() })
+        let (pool, keep) = (app.pool.clone(), app.config.audit_keep);
+        tokio::spawn(async move { sweep::once(&pool, keep).await.unwrap() })
     });
     for sweep in sweeps.collect::<Vec<_>>() {
         sweep.await.unwrap();
     }
     // A batch that another replica holds may be left to the next round.
-    sweep::once(&app.pool).await.unwrap();
+    sweep::once(&app.pool, app.config.audit_keep).await.unwrap();
     assert_eq!((app.count("sessions").await, app.count("session_records").await), (1, 1));
 }
 

@@ -9,7 +9,7 @@ use crate::TestApp;
 use crate::app::PASSWORD;
 
 /// Runs the command with a line on its standard input.
-async fn portcullis(app: &TestApp, arguments: &[&str], line: &str) -> Output {
+pub async fn portcullis(app: &TestApp, arguments: &[&str], line: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command
         .args(arguments)

@@ -113,7 +113,7 @@ async fn everything_that_is_wrong_is_told_at_once() {
         ),
         (
             json!({"username": "alice", "password": PASSWORD, "role": "king"}),
-            vec![("role", "wrong_type")],
+            vec![("role", "invalid")],
         ),
     ] {
         let faults = app.anonymous().post("/users", body.clone()).await.faults();

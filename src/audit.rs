@@ -1,0 +1,140 @@
+//! What happened, as a row for people and a log line for machines.
+
+use serde_json::{Value, json};
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::store::audit_events::{self, NewAuditEvent};
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// An account was made.
+    UserCreated,
+    /// An account's fields were changed.
+    UserUpdated,
+    /// An account was deleted.
+    UserDeleted,
+    /// Somebody logged in.
+    LoggedIn,
+    /// Somebody tried to log in, and did not.
+    LoginFailed,
+    /// Somebody logged out.
+    LoggedOut,
+    /// Somebody who is logged in gave the password again.
+    LoginConfirmed,
+    /// An account got a new password.
+    PasswordChanged,
+    /// A session was ended by other means than a logout.
+    SessionRevoked,
+    /// A session was used by another client than the one that gave the password.
+    SessionProtected,
+    /// An API token was made.
+    TokenCreated,
+    /// An API token was ended.
+    TokenRevoked,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::UserCreated => "user_created",
+            Self::UserUpdated => "user_updated",
+            Self::UserDeleted => "user_deleted",
+            Self::LoggedIn => "logged_in",
+            Self::LoginFailed => "login_failed",
+            Self::LoggedOut => "logged_out",
+            Self::LoginConfirmed => "login_confirmed",
+            Self::PasswordChanged => "password_changed",
+            Self::SessionRevoked => "session_revoked",
+            Self::SessionProtected => "session_protected",
+            Self::TokenCreated => "token_created",
+            Self::TokenRevoked => "token_revoked",
+        }
+    }
+
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::LoginFailed => "failure",
+            _ => "success",
+        }
+    }
+}
+
+/// An event under way.
+#[derive(Debug)]
+pub struct Event<'a> {
+    kind: Kind,
+    client: &'a Client,
+    user_id: Option<Uuid>,
+    actor_id: Option<Uuid>,
+    session_id: Option<Uuid>,
+    details: Value,
+}
+
+impl<'a> Event<'a> {
+    /// Something that happens by a request of this client.
+    #[must_use]
+    pub fn new(kind: Kind, client: &'a Client) -> Self {
+        Self { kind, client, user_id: None, actor_id: None, session_id: None, details: json!({}) }
+    }
+
+    /// The account that it happens to.
+    #[must_use]
+    pub fn to(self, user_id: Uuid) -> Self {
+        Self { user_id: Some(user_id), ..self }
+    }
+
+    /// The account that does it.
+    #[must_use]
+    pub fn by(self, actor_id: Uuid) -> Self {
+        Self { actor_id: Some(actor_id), ..self }
+    }
+
+    /// The account that does it, to itself.
+    #[must_use]
+    pub fn by_own(self, user_id: Uuid) -> Self {
+        self.to(user_id).by(user_id)
+    }
+
+    /// The session that it happens to.
+    #[must_use]
+    pub fn session(self, session_id: Uuid) -> Self {
+        Self { session_id: Some(session_id), ..self }
+    }
+
+    /// More about it: nothing secret, and nothing that tells who a person is.
+    #[must_use]
+    pub fn details(self, details: Value) -> Self {
+        Self { details, ..self }
+    }
+
+    /// Writes it down, in the transaction of what it tells.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn record(&self, db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+        let text = |id: Option<Uuid>| id.map(|id| id.to_string());
+        tracing::info!(
+            event = self.kind.as_str(),
+            outcome = self.kind.outcome(),
+            user_id = text(self.user_id),
+            actor_id = text(self.actor_id),
+            session_id = text(self.session_id),
+            details = %self.details,
+        );
+        let event = NewAuditEvent {
+            kind: self.kind.as_str(),
+            outcome: self.kind.outcome(),
+            user_id: self.user_id,
+            actor_id: self.actor_id,
+            session_id: self.session_id,
+            ip: self.client.ip.map(|ip| ip.to_string()),
+            user_agent: self.client.user_agent.as_deref(),
+            request_id: self.client.request_id.as_deref(),
+            details: &self.details,
+        };
+        audit_events::insert(db, &event).await
+    }
+}

@@ -1,0 +1,158 @@
+//! `portcullis user import`: accounts from another service, one JSON object a line.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::Deserialize;
+use serde_json::json;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use crate::audit::{Event, Kind};
+use crate::client::Client;
+use crate::command::Database;
+use crate::config::Config;
+use crate::problem::FieldError;
+use crate::store::users::{self, ImportedUser, NewUser, Role};
+use crate::{names, password, store, timestamp};
+
+/// Rows a transaction.
+const BATCH: usize = 500;
+
+/// Where the accounts come from.
+#[derive(Args, Debug)]
+pub struct Import {
+    /// The file: one JSON object a line, with username, email, name, password_hash, is_active,
+    /// created_at, role
+    file: PathBuf,
+    /// The hashes are of Flask-Bcrypt with BCRYPT_HANDLE_LONG_PASSWORDS: bcrypt over SHA-256 in hex
+    #[arg(long)]
+    long_passwords: bool,
+}
+
+/// A line of the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    username: Option<String>,
+    email: Option<String>,
+    name: Option<String>,
+    password_hash: String,
+    is_active: Option<bool>,
+    #[serde(default, deserialize_with = "timestamp::deserialize_option")]
+    created_at: Option<OffsetDateTime>,
+    role: Option<Role>,
+}
+
+/// What became of the rows.
+#[derive(Default)]
+struct Report {
+    made: usize,
+    there: usize,
+    refused: Vec<(usize, String)>,
+}
+
+/// Makes the accounts that are not there yet. Running it again changes nothing.
+///
+/// # Errors
+/// One line for the operator, after the refused rows have been told.
+pub async fn run(config: &Config, import: Import) -> Result<String, String> {
+    let file =
+        File::open(&import.file).map_err(|error| format!("{}: {error}", import.file.display()))?;
+    let database = Database::join(config).await?;
+    let done = async {
+        store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
+        let pool = store::pool(database.options(), config.request_timeout);
+        let report = read(&pool, file, &import).await;
+        pool.close().await;
+        report
+    };
+    let report = done.await;
+    database.close().await;
+    let report = report?;
+    for (line, reason) in &report.refused {
+        eprintln!("{}:{line}: {reason}", import.file.display());
+    }
+    let (made, there) = (report.made, report.there);
+    let told = format!("{made} accounts made, {there} were there already");
+    match report.refused.len() {
+        0 => Ok(told),
+        refused => Err(format!("{told}, {refused} lines were refused")),
+    }
+}
+
+async fn read(pool: &PgPool, file: File, import: &Import) -> Result<Report, String> {
+    let told = |error: std::io::Error| format!("{}: {error}", import.file.display());
+    let progress = ProgressBar::new(file.metadata().map_err(told)?.len());
+    let mut lines = BufReader::new(file);
+    let (mut report, mut batch, mut number) = (Report::default(), Vec::new(), 0);
+    loop {
+        let mut line = Vec::new();
+        let length = lines.read_until(b'\n', &mut line).map_err(told)?;
+        number += 1;
+        if !line.trim_ascii().is_empty() {
+            match check(&line, import.long_passwords) {
+                Ok(user) => batch.push((number, user)),
+                Err(reason) => report.refused.push((number, reason)),
+            }
+        }
+        if batch.len() >= BATCH || length == 0 {
+            store_batch(pool, &mut report, std::mem::take(&mut batch))
+                .await
+                .map_err(|error| format!("the database refused: {error}"))?;
+        }
+        if length == 0 {
+            progress.finish_and_clear();
+            report.refused.sort_unstable();
+            return Ok(report);
+        }
+        progress.inc(length as u64);
+    }
+}
+
+async fn store_batch(
+    pool: &PgPool,
+    report: &mut Report,
+    batch: Vec<(usize, ImportedUser)>,
+) -> sqlx::Result<()> {
+    let mut transaction = pool.begin().await?;
+    for (number, user) in batch {
+        if let Some(id) = users::import(&mut *transaction, &user).await? {
+            let (client, details) = (Client::operator(), json!({"imported": true}));
+            let created = Event::new(Kind::UserCreated, &client).to(id).details(details);
+            created.record(&mut *transaction).await?;
+            report.made += 1;
+        } else if users::has_both_names(&mut *transaction, &user.new).await? {
+            report.there += 1;
+        } else {
+            let reason = "another account has this username or email address";
+            report.refused.push((number, reason.to_owned()));
+        }
+    }
+    transaction.commit().await
+}
+
+/// A line as an account, or why it is none.
+fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
+    let row: Row = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let told = |fault: FieldError| fault.to_string();
+    let read = |field: &str, text: &Option<String>, read: names::Read| {
+        text.as_deref().map(|text| read(field, text)).transpose().map_err(told)
+    };
+    let new = NewUser {
+        username: read("username", &row.username, names::username)?,
+        email: read("email", &row.email, names::email)?,
+        name: read("name", &row.name, names::name)?,
+        role: row.role.unwrap_or_default(),
+    };
+    if new.username.is_none() && new.email.is_none() {
+        return Err("username or email is required".to_owned());
+    }
+    let password_hash = password::imported(&row.password_hash, long_passwords)
+        .ok_or("password_hash is neither bcrypt nor passlib's bcrypt_sha256")?;
+    let (is_active, created_at) = (row.is_active.unwrap_or(true), row.created_at);
+    Ok(ImportedUser { new, password_hash, is_active, created_at })
+}

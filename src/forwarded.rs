@@ -1,0 +1,95 @@
+//! Where a request comes from, as far as trusted proxies tell it.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use ipnet::IpNet;
+
+use crate::client::Client;
+use crate::request_id::RequestId;
+use crate::state::App;
+
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+/// Characters of a user agent that are kept.
+const USER_AGENT_MAX: usize = 512;
+
+impl FromRequestParts<App> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        let trusted = &app.config.trusted_proxies;
+        let ip = peer.map(|peer| origin(peer, &parts.headers, trusted));
+        let is_backend = !parts.headers.contains_key(X_FORWARDED_FOR)
+            && ip.is_some_and(|ip| trusted.iter().any(|network| network.contains(&ip)));
+        let user_agent = parts.headers.get(header::USER_AGENT).map(|value| {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            text.chars().filter(|c| !c.is_control()).take(USER_AGENT_MAX).collect()
+        });
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.as_str().to_owned());
+        Ok(Self { ip, user_agent, request_id, is_backend })
+    }
+}
+
+/// The last hop that is not a trusted proxy. Only what a trusted proxy appended to
+/// `X-Forwarded-For` is believed, so the list is read from its end.
+fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
+    let mut hop = peer.to_canonical();
+    let forwarded: Vec<&str> = headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or("?").split(','))
+        .collect();
+    for entry in forwarded.iter().rev() {
+        if !is_trusted(&hop) {
+            break;
+        }
+        let Some(ip) = address(entry.trim()) else { break };
+        hop = ip.to_canonical();
+    }
+    hop
+}
+
+/// An address, with a port or without: some proxies append it.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|n| n.parse().unwrap()).collect();
+        origin(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn nobody_is_believed_by_default() {
+        assert_eq!(from("203.0.113.9", &["1.2.3.4"], &[]), "203.0.113.9");
+        assert_eq!(from("::ffff:203.0.113.9", &[], &[]), "203.0.113.9");
+    }
+
+    #[test]
+    fn only_what_trusted_proxies_appended_is_believed() {
+        let trusted = ["10.0.0.0/8", "fd00::/8"];
+        assert_eq!(from("10.0.0.1", &["6.6.6.6, 203.0.113.9"], &trusted), "203.0.113.9");
+        assert_eq!(
+            from("10.0.0.1", &["6.6.6.6", "203.0.113.9, 10.0.0.2"], &trusted),
+            "203.0.113.9"
+        );
+        assert_eq!(from("fd00::1", &["[2001:db8::1]:443"], &trusted), "2001:db8::1");
+        assert_eq!(from("::ffff:10.0.0.1", &["203.0.113.9:1234"], &trusted), "203.0.113.9");
+        assert_eq!(from("10.0.0.1", &["203.0.113.9, nonsense"], &trusted), "10.0.0.1");
+        assert_eq!(from("203.0.113.9", &["1.2.3.4"], &trusted), "203.0.113.9");
+    }
+}

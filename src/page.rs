@@ -1,0 +1,72 @@
+//! Lists, a page at a time: the newest first, and a cursor that stays right while rows come and go.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+
+const DEFAULT: i64 = 50;
+const MAX: i64 = 100;
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// How many at the most.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: Option<i64>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// One page of a list, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// What is on the page.
+    pub items: Vec<T>,
+    /// What to give as `cursor` for the next page; null on the last one.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
+/// A page that was asked for and may be had.
+#[derive(Debug)]
+pub struct Paging {
+    /// How many rows are on it. A query fetches one more, which tells whether there is another page.
+    pub limit: i64,
+    /// Only rows with a smaller id than this.
+    pub before: Option<Uuid>,
+}
+
+impl PageQuery {
+    /// Checks what was asked for.
+    ///
+    /// # Errors
+    /// `ValidationFailed` for a limit beyond 1 to 100 or a cursor that is none.
+    pub fn check(&self) -> Result<Paging> {
+        let limit = self.limit.unwrap_or(DEFAULT);
+        if !(1..=MAX).contains(&limit) {
+            return Err(Error::invalid("limit", "invalid", "must be from 1 to 100"));
+        }
+        let read = |text: &String| {
+            let id = URL_SAFE_NO_PAD.decode(text).ok().and_then(|id| Uuid::from_slice(&id).ok());
+            id.ok_or(Error::invalid("cursor", "invalid", "must be a next_cursor of this list"))
+        };
+        Ok(Paging { limit, before: self.cursor.as_ref().map(read).transpose()? })
+    }
+}
+
+impl Paging {
+    /// The page that these rows are, of which there may be one more than belongs on it.
+    pub fn page<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> Uuid) -> Page<T> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let last = items.last().filter(|_| more);
+        let next_cursor = last.map(|last| URL_SAFE_NO_PAD.encode(id(last)));
+        Page { items, next_cursor }
+    }
+}

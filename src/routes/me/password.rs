@@ -1,0 +1,118 @@
+//! The caller's own password: `PUT /me/password` and `POST /me/reauthenticate`.
+
+use axum::extract::State;
+use axum::response::Response;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::account;
+use crate::audit::{Event, Kind};
+use crate::auth::CurrentSession;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::extract::Json;
+use crate::openapi::problems;
+use crate::password::{self, Verdict};
+use crate::routes::login::{LoggedIn, logged_in};
+use crate::session;
+use crate::state::App;
+use crate::store::users::{self, Credentials};
+
+/// The password, once more.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"password": "correct horse battery staple"}))]
+pub(crate) struct Reauthenticate {
+    /// Your password.
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+}
+
+/// The password, and the one to come.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"current_password": "correct horse battery staple", "new_password": "a quite different password"}))]
+pub(crate) struct ChangePassword {
+    /// Your password.
+    #[schema(value_type = String, format = Password)]
+    current_password: SecretString,
+    /// 8 to 128 characters, any characters.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
+    new_password: SecretString,
+}
+
+problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, Error::Busy);
+
+/// Give the password again
+///
+/// Makes the session fresh, and gives it a new secret in the place of the old one.
+#[utoipa::path(
+    post, path = "/me/reauthenticate", tag = "me", request_body = Reauthenticate,
+    security(("cookie" = []), ("bearer" = [])),
+    responses(
+        (status = OK, body = LoggedIn, headers(("set-cookie" = String, description = "The session's new cookie, if it has one"))),
+        PasswordProblems,
+    ),
+)]
+pub(crate) async fn reauthenticate(
+    State(app): State<App>,
+    client: Client,
+    current: CurrentSession,
+    Json(request): Json<Reauthenticate>,
+) -> Result<Response> {
+    let credentials = verify(&app, &current, &request.password, &client).await?;
+    let begun = session::renew(&app, &current, &client, async |connection| {
+        users::lock_verified(connection, &credentials).await?.ok_or(Error::SessionExpired)
+    });
+    Ok(logged_in(begun.await?, &app.cookies))
+}
+
+/// Change your password
+///
+/// Ends every other session of the account, and gives this one a new secret. API tokens stay.
+#[utoipa::path(
+    put, path = "/me/password", tag = "me", request_body = ChangePassword,
+    security(("cookie" = []), ("bearer" = [])),
+    responses(
+        (status = OK, body = LoggedIn, headers(("set-cookie" = String, description = "The session's new cookie, if it has one"))),
+        PasswordProblems,
+    ),
+)]
+pub(crate) async fn change_password(
+    State(app): State<App>,
+    client: Client,
+    current: CurrentSession,
+    Json(request): Json<ChangePassword>,
+) -> Result<Response> {
+    if let Some(fault) = password::fault("new_password", &request.new_password) {
+        return Err(Error::ValidationFailed(vec![fault]));
+    }
+    let credentials = verify(&app, &current, &request.current_password, &client).await?;
+    let hash = app.hasher.hash(&request.new_password).await?;
+    let session_id = current.live.session.id;
+    let begun = session::renew(&app, &current, &client, async |connection| {
+        account::change_password(connection, &credentials, hash, session_id, &client).await
+    });
+    Ok(logged_in(begun.await?, &app.cookies))
+}
+
+/// Checks the password of somebody who is logged in, and writes down if it is wrong.
+async fn verify(
+    app: &App,
+    current: &CurrentSession,
+    password: &SecretString,
+    client: &Client,
+) -> Result<Credentials> {
+    let id = current.live.user.id;
+    let credentials = users::find_credentials_of(&app.pool, id).await?;
+    let credentials = credentials.ok_or(Error::SessionExpired)?;
+    match app.hasher.verify(password, Some(credentials.hash())).await? {
+        Verdict::Right { .. } => Ok(credentials),
+        Verdict::Wrong => {
+            let failed = Event::new(Kind::LoginFailed, client).by_own(id);
+            failed.session(current.live.session.id).record(&app.pool).await?;
+            Err(Error::WrongPassword)
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `/me/tokens`: API tokens, for programs.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::audit::{Event, Kind};
+use crate::auth::{CurrentSession, FreshUser};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::extract::{Json, Path, Query, given};
+use crate::names;
+use crate::openapi::problems;
+use crate::page::{Page, PageQuery};
+use crate::problem::FieldError;
+use crate::state::App;
+use crate::store::api_tokens::{self, ApiToken, NewApiToken, Scope};
+use crate::store::users;
+use crate::timestamp;
+use crate::token::ApiTokenSecret;
+
+/// A token to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "backup script", "scopes": ["read"], "expires_at": "2027-12-31T00:00:00Z"}))]
+pub(crate) struct CreateToken {
+    /// What to call it, at most 200 characters.
+    name: String,
+    /// What it may do; `["read"]` unless it is said.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, default = json!(["read"]))]
+    scopes: Option<Vec<Scope>>,
+    /// When it ends; it does not end by itself unless it is said.
+    #[serde(default, deserialize_with = "timestamp::deserialize_option")]
+    expires_at: Option<OffsetDateTime>,
+}
+
+/// A token that was made, and its secret, which is not shown again.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct NewToken {
+    /// The token.
+    api_token: ApiToken,
+    /// The secret, to be sent as `X-API-Key` or `Authorization: Bearer`.
+    #[schema(example = "pct_3nUQq0bC1Yk8mZl2rV5xW7aT9dEfGhIj")]
+    token: String,
+}
+
+problems!(CreateTokenProblems: Error::SessionRequired, Error::Forbidden, Error::ReauthenticationRequired(900));
+problems!(TokenProblems: Error::SessionRequired);
+
+/// List your API tokens
+///
+/// The newest first, those that have ended too. Their secrets are not shown again.
+#[utoipa::path(
+    get, path = "/me/tokens", tag = "me", params(PageQuery),
+    security(("cookie" = []), ("bearer" = [])),
+    responses((status = OK, body = Page<ApiToken>), TokenProblems),
+)]
+pub(crate) async fn list_my_tokens(
+    State(app): State<App>,
+    CurrentSession { live, .. }: CurrentSession,
+    Query(paging): Query<PageQuery>,
+) -> Result<Json<Page<ApiToken>>> {
+    let paging = paging.check()?;
+    let rows = api_tokens::list(&app.pool, live.user.id, &paging).await?;
+    Ok(Json(paging.page(rows, |token| token.id)))
+}
+
+/// Make an API token
+///
+/// The secret is in this answer only. A token with the scope `admin` is for admins to make.
+#[utoipa::path(
+    post, path = "/me/tokens", tag = "me", request_body = CreateToken,
+    security(("cookie" = []), ("bearer" = [])),
+    responses(
+        (status = CREATED, body = NewToken, headers(("location" = String, description = "Where the token can be ended"))),
+        CreateTokenProblems,
+    ),
+)]
+pub(crate) async fn create_my_token(
+    State(app): State<App>,
+    client: Client,
+    FreshUser(CurrentSession { live, .. }): FreshUser,
+    Json(request): Json<CreateToken>,
+) -> Result<Response> {
+    let (name, scopes) = request.check()?;
+    if scopes.contains(&Scope::Admin) && live.user.role != users::Role::Admin {
+        return Err(Error::Forbidden);
+    }
+    let secret = ApiTokenSecret::generate();
+    let (user_id, expires_at) = (live.user.id, request.expires_at);
+    let hash = secret.hash();
+    let new = NewApiToken { user_id, name: &name, hash: &hash, scopes: &scopes, expires_at };
+    let mut transaction = app.pool.begin().await?;
+    let api_token = api_tokens::insert(&mut *transaction, &new).await?;
+    let created = Event::new(Kind::TokenCreated, &client).by_own(user_id);
+    let details = json!({"token_id": api_token.id, "scopes": api_token.scopes});
+    created.session(live.session.id).details(details).record(&mut *transaction).await?;
+    transaction.commit().await?;
+    let location = AppendHeaders([(header::LOCATION, format!("/me/tokens/{}", api_token.id))]);
+    let body = Json(NewToken { api_token, token: secret.expose().to_owned() });
+    Ok((StatusCode::CREATED, location, body).into_response())
+}
+
+/// End an API token
+///
+/// It opens nothing any more with the very next request.
+#[utoipa::path(
+    delete, path = "/me/tokens/{id}", tag = "me", params(("id" = Uuid, Path, description = "The token's id")),
+    security(("cookie" = []), ("bearer" = [])),
+    responses((status = NO_CONTENT, description = "The token has ended"), TokenProblems),
+)]
+pub(crate) async fn revoke_my_token(
+    State(app): State<App>,
+    client: Client,
+    CurrentSession { live, .. }: CurrentSession,
+    Path(id): Path<Uuid>,
+) -> Result<StatusCode> {
+    let mut transaction = app.pool.begin().await?;
+    if !api_tokens::delete(&mut *transaction, live.user.id, id).await? {
+        return Err(Error::NotFound);
+    }
+    let revoked = Event::new(Kind::TokenRevoked, &client).by_own(live.user.id);
+    let revoked = revoked.session(live.session.id).details(json!({"token_id": id}));
+    revoked.record(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl CreateToken {
+    fn check(&self) -> Result<(String, Vec<Scope>)> {
+        let mut faults: Vec<FieldError> = Vec::new();
+        let name = names::name("name", &self.name).map_err(|fault| faults.push(fault));
+        let mut scopes = self.scopes.clone().unwrap_or_else(|| vec![Scope::Read]);
+        scopes.sort_unstable();
+        scopes.dedup();
+        if scopes.is_empty() {
+            faults.push(FieldError::new("scopes", "too_short", "must name at least one"));
+        }
+        if self.expires_at.is_some_and(|end| end <= OffsetDateTime::now_utc()) {
+            faults.push(FieldError::new("expires_at", "invalid", "must be in the future"));
+        }
+        match name {
+            Ok(name) if faults.is_empty() => Ok((name, scopes)),
+            _ => Err(Error::ValidationFailed(faults)),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `/users/{id}`: one account, for admins.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::account::{self, Actor};
+use crate::auth::{Admin, FreshAdmin};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::extract::{Json, Path, given, present};
+use crate::openapi::problems;
+use crate::password;
+use crate::routes::me::UpdateMe;
+use crate::state::App;
+use crate::store::users::{self, Role, User};
+
+/// What to change. An absent field is kept; null clears a name or an address.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"is_active": false}))]
+pub(crate) struct UpdateUser {
+    /// 3 to 32 of `a-z 0-9 . _ -`, in any case.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    username: Option<Option<String>>,
+    /// At most 254 characters.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    email: Option<Option<String>>,
+    /// At most 200 characters.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+    /// Demoting an admin ends their sessions.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
+    role: Option<Role>,
+    /// Disabling an account ends its sessions.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
+    is_active: Option<bool>,
+    /// A new password, 8 to 128 characters; ends the account's sessions.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, format = Password, nullable = false, min_length = 8, max_length = 128)]
+    password: Option<SecretString>,
+}
+
+problems!(GetProblems: Error::Forbidden, Error::InsufficientScope("admin"));
+problems!(UpdateProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900), Error::LastAdmin, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
+problems!(DeleteProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900), Error::LastAdmin);
+
+/// Get an account
+///
+/// Any account, by its id.
+#[utoipa::path(
+    get, path = "/users/{id}", tag = "users", params(("id" = Uuid, Path, description = "The account's id")),
+    security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
+    responses((status = OK, body = User), GetProblems),
+)]
+pub(crate) async fn get_user(
+    State(app): State<App>,
+    _: Admin,
+    Path(id): Path<Uuid>,
+) -> Result<Json<User>> {
+    users::find(&app.pool, id).await?.map(Json).ok_or(Error::NotFound)
+}
+
+/// Change an account
+///
+/// The last active admin can be neither demoted nor disabled.
+#[utoipa::path(
+    patch, path = "/users/{id}", tag = "users", params(("id" = Uuid, Path, description = "The account's id")),
+    request_body = UpdateUser, security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
+    responses((status = OK, body = User), UpdateProblems),
+)]
+pub(crate) async fn update_user(
+    State(app): State<App>,
+    client: Client,
+    FreshAdmin(admin): FreshAdmin,
+    Path(id): Path<Uuid>,
+    Json(request): Json<UpdateUser>,
+) -> Result<Json<User>> {
+    let password = request.password.as_ref();
+    let fault = password.and_then(|password| password::fault("password", password));
+    let names = UpdateMe { username: request.username, email: request.email, name: request.name };
+    let mut changes = names.check(fault.into_iter().collect())?;
+    changes.role = request.role;
+    changes.is_active = request.is_active;
+    if let Some(password) = password {
+        changes.password_hash = Some(app.hasher.hash(password).await?);
+    }
+    let mut transaction = app.pool.begin().await?;
+    let actor = Actor::Admin(admin.id);
+    let user = account::update(&mut transaction, id, &changes, actor, &client).await?;
+    transaction.commit().await?;
+    Ok(Json(user))
+}
+
+/// Delete an account
+///
+/// Ends its sessions and tokens. The last active admin cannot be deleted.
+#[utoipa::path(
+    delete, path = "/users/{id}", tag = "users", params(("id" = Uuid, Path, description = "The account's id")),
+    security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
+    responses((status = NO_CONTENT, description = "The account is gone"), DeleteProblems),
+)]
+pub(crate) async fn delete_user(
+    State(app): State<App>,
+    client: Client,
+    FreshAdmin(admin): FreshAdmin,
+    Path(id): Path<Uuid>,
+) -> Result<StatusCode> {
+    let mut transaction = app.pool.begin().await?;
+    account::delete(&mut transaction, id, Actor::Admin(admin.id), &client).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

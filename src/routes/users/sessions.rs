@@ -1,0 +1,60 @@
+//! `/users/{id}/sessions`: where an account is logged in, for admins.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use uuid::Uuid;
+
+use crate::auth::{Admin, FreshAdmin};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::extract::{Json, Path, Query};
+use crate::openapi::problems;
+use crate::page::{Page, PageQuery};
+use crate::session;
+use crate::state::App;
+use crate::store::sessions::{self, Session};
+use crate::store::users;
+
+problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
+problems!(RevokeProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900));
+
+/// List an account's sessions
+///
+/// Where it is logged in, the newest login first.
+#[utoipa::path(
+    get, path = "/users/{id}/sessions", tag = "users",
+    params(("id" = Uuid, Path, description = "The account's id"), PageQuery),
+    security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
+    responses((status = OK, body = Page<Session>), ListProblems),
+)]
+pub(crate) async fn list_user_sessions(
+    State(app): State<App>,
+    _: Admin,
+    Path(id): Path<Uuid>,
+    Query(paging): Query<PageQuery>,
+) -> Result<Json<Page<Session>>> {
+    let (paging, fresh_for) = (paging.check()?, app.config.fresh_for);
+    users::find(&app.pool, id).await?.ok_or(Error::NotFound)?;
+    let rows = sessions::list(&app.pool, id, None, &paging, fresh_for).await?;
+    Ok(Json(paging.page(rows, |session| session.id)))
+}
+
+/// End an account's sessions
+///
+/// All of them; they open nothing any more with the very next request, on every replica.
+#[utoipa::path(
+    delete, path = "/users/{id}/sessions", tag = "users",
+    params(("id" = Uuid, Path, description = "The account's id")),
+    security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
+    responses((status = NO_CONTENT, description = "The sessions have ended"), RevokeProblems),
+)]
+pub(crate) async fn revoke_user_sessions(
+    State(app): State<App>,
+    client: Client,
+    FreshAdmin(admin): FreshAdmin,
+    Path(id): Path<Uuid>,
+) -> Result<StatusCode> {
+    users::find(&app.pool, id).await?.ok_or(Error::NotFound)?;
+    session::revoke_all(&app, id, None, admin.id, &client).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

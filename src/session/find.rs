@@ -1,0 +1,96 @@
+//! What happens to a session with every request that is made with it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{SessionId, records};
+use crate::audit::{Event, Kind};
+use crate::client::Client;
+use crate::config::SessionProtection;
+use crate::error::{Error, Result};
+use crate::state::App;
+use crate::store::sessions::{self, Comparison, Live, Owned, Touch, Transport};
+use crate::store::users;
+
+/// A use of a session is written down at most this often.
+const TOUCH_AFTER: Duration = Duration::from_secs(60);
+
+/// The session that a secret opens, with its account; one query, and now and then a second one
+/// that writes down that the session is in use.
+///
+/// # Errors
+/// `SessionExpired` when none stands, and those of the database.
+pub async fn find(
+    app: &App,
+    id: &SessionId,
+    transport: Transport,
+    client: &Client,
+) -> Result<Live> {
+    let protection = app.config.session_protection;
+    let compare = protection != SessionProtection::Off && !client.is_backend;
+    // A session with a very short idle time must be kept up more often than once a minute.
+    let touch_after = TOUCH_AFTER.min(app.config.session_idle / 4);
+    let comparison = Comparison { client, compare, fresh_for: app.config.fresh_for, touch_after };
+    let live = sessions::find_live(&app.pool, &id.record_id(), transport, &comparison).await?;
+    let mut live = live.ok_or(Error::SessionExpired)?;
+    if live.differs {
+        if protection == SessionProtection::Strong && !live.session.remember {
+            end(app, &live, client).await?;
+            return Err(Error::SessionExpired);
+        }
+        make_stale(app, &mut live, client).await?;
+    }
+    if live.touch_due {
+        let remember = live.session.remember;
+        let network = client.network().filter(|_| compare && !live.differs);
+        let touch = Touch {
+            idle: (!remember).then_some(app.config.session_idle),
+            refresh: remember && app.config.remember_refresh.is_on(),
+            touch_after,
+            network: network.as_deref(),
+            slack: records::SLACK,
+        };
+        let touched = async {
+            let mut connection = app.pool.acquire().await?;
+            sessions::touch(&mut connection, live.session.id, &touch).await
+        };
+        if let Err(error) = touched.await {
+            // The session stands; what is lost is a minute of its idle time.
+            tracing::warn!(%error, "the use of a session was not written down");
+        }
+    }
+    Ok(live)
+}
+
+/// Makes the session not fresh, for good: going back to the first client undoes nothing.
+async fn make_stale(app: &App, live: &mut Live, client: &Client) -> Result<()> {
+    live.is_fresh = false;
+    if live.is_protected {
+        return Ok(());
+    }
+    let mut transaction = app.pool.begin().await?;
+    let protected = sessions::protect(&mut transaction, live.session.id).await?;
+    let protected = protected.ok_or(Error::SessionExpired)?;
+    if protected.is_first {
+        event(live, client, "not_fresh").record(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    live.session.fresh_until = live.session.fresh_until.min(protected.at);
+    Ok(())
+}
+
+async fn end(app: &App, live: &Live, client: &Client) -> Result<()> {
+    let owned = Owned { id: live.session.id, user_id: live.user.id };
+    let mut transaction = app.pool.begin().await?;
+    users::lock(&mut transaction, &[owned.user_id]).await?;
+    if sessions::delete(&mut transaction, owned).await? {
+        event(live, client, "ended").record(&mut *transaction).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+fn event<'a>(live: &Live, client: &'a Client, effect: &str) -> Event<'a> {
+    let event = Event::new(Kind::SessionProtected, client).to(live.user.id);
+    event.session(live.session.id).details(json!({"effect": effect}))
+}

@@ -1,0 +1,165 @@
+//! API tokens, known by their hashes.
+
+use serde::{Deserialize, Serialize};
+use sqlx::PgExecutor;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::page::Paging;
+use crate::store::users::{Role, User};
+use crate::timestamp;
+
+/// A token that programs call with; its secret is not here.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ApiToken {
+    /// Names the token; it is not its secret.
+    pub id: Uuid,
+    /// What its owner calls it.
+    #[schema(example = "backup script")]
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it was made.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub created_at: OffsetDateTime,
+    /// When it ends; null when it does not end by itself.
+    #[serde(serialize_with = "timestamp::serialize_option")]
+    #[schema(required)]
+    pub expires_at: Option<OffsetDateTime>,
+    /// When it was last used, to the minute; null before the first time.
+    #[serde(serialize_with = "timestamp::serialize_option")]
+    #[schema(required)]
+    pub last_used_at: Option<OffsetDateTime>,
+}
+
+/// What a token may do.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema, sqlx::Type,
+)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Scope {
+    /// Safe methods.
+    Read,
+    /// Other methods.
+    Write,
+    /// What only admins may do, if its owner is one.
+    Admin,
+}
+
+impl Scope {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A token that is to be made.
+#[derive(Debug)]
+pub struct NewApiToken<'a> {
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// What its owner calls it.
+    pub name: &'a str,
+    /// The hash of its secret.
+    pub hash: &'a [u8],
+    /// What it may do.
+    pub scopes: &'a [Scope],
+    /// When it ends, if it does.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// Makes a token.
+pub async fn insert(db: impl PgExecutor<'_>, new: &NewApiToken<'_>) -> sqlx::Result<ApiToken> {
+    sqlx::query_as!(
+        ApiToken,
+        r#"insert into api_tokens (id, user_id, name, hash, scopes, expires_at)
+           values ($1, $2, $3, $4, $5, $6)
+           returning id, name, scopes as "scopes: Vec<Scope>", created_at, expires_at, last_used_at"#,
+        Uuid::now_v7(),
+        new.user_id,
+        new.name,
+        new.hash,
+        new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect::<Vec<_>>() as _,
+        new.expires_at,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// A page of an account's tokens, the newest first; those that have ended too.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    paging: &Paging,
+) -> sqlx::Result<Vec<ApiToken>> {
+    sqlx::query_as!(
+        ApiToken,
+        r#"select id, name, scopes as "scopes: Vec<Scope>", created_at, expires_at, last_used_at
+           from api_tokens
+           where user_id = $1 and ($2::uuid is null or id < $2)
+           order by id desc
+           limit $3"#,
+        user_id,
+        paging.before,
+        paging.limit + 1,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Ends a token of an account; `false` when the account has no such token.
+pub async fn delete(db: impl PgExecutor<'_>, user_id: Uuid, id: Uuid) -> sqlx::Result<bool> {
+    sqlx::query!("delete from api_tokens where user_id = $1 and id = $2", user_id, id)
+        .execute(db)
+        .await
+        .map(|done| done.rows_affected() == 1)
+}
+
+/// The account behind a token that stands, and what the token may do. One statement, which also
+/// writes down, at most once a minute, that it is in use.
+pub async fn find_live(
+    db: impl PgExecutor<'_>,
+    hash: &[u8],
+) -> sqlx::Result<Option<(User, Vec<Scope>)>> {
+    let row = sqlx::query!(
+        r#"with used as (
+             update api_tokens set last_used_at = now()
+             where id = (
+                 select id from api_tokens
+                 where hash = $1
+                     and (last_used_at is null or last_used_at < now() - interval '1 minute')
+                 for update skip locked
+             )
+           )
+           select u.id, u.username, u.email, u.email_verified, u.name, u.role as "role: Role",
+               u.is_active, u.created_at, u.updated_at, u.last_login_at,
+               t.scopes as "scopes: Vec<Scope>"
+           from api_tokens t join users u on u.id = t.user_id
+           where t.hash = $1 and (t.expires_at is null or t.expires_at > now()) and u.is_active"#,
+        hash,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| {
+        let user = User {
+            id: row.id,
+            username: row.username,
+            email: row.email,
+            email_verified: row.email_verified,
+            name: row.name,
+            role: row.role,
+            is_active: row.is_active,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            last_login_at: row.last_login_at,
+        };
+        (user, row.scopes)
+    }))
+}

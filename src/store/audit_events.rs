@@ -1,0 +1,163 @@
+//! What happened to accounts.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::PgExecutor;
+use sqlx::postgres::types::PgInterval;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::page::Paging;
+use crate::timestamp;
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AuditEvent {
+    /// Names the event.
+    pub id: Uuid,
+    /// When it happened.
+    #[serde(serialize_with = "timestamp::serialize")]
+    pub at: OffsetDateTime,
+    /// What happened. New kinds may come, so treat it as an open string.
+    #[schema(example = "logged_in")]
+    pub kind: String,
+    /// `success` or `failure`.
+    #[schema(example = "success")]
+    pub outcome: String,
+    /// The account that it happened to; null when there is none.
+    #[schema(required)]
+    pub user_id: Option<Uuid>,
+    /// The account that did it; null when nobody was logged in, and for an operator.
+    #[schema(required)]
+    pub actor_id: Option<Uuid>,
+    /// The session that it happened to.
+    #[schema(required)]
+    pub session_id: Option<Uuid>,
+    /// The address that the request came from.
+    #[schema(required, example = "203.0.113.9")]
+    pub ip: Option<String>,
+    /// The `User-Agent` of the request.
+    #[schema(required)]
+    pub user_agent: Option<String>,
+    /// The id of the request, as in the log.
+    #[schema(required)]
+    pub request_id: Option<String>,
+    /// More about it; what is in it goes by the kind.
+    #[schema(value_type = Object)]
+    pub details: Value,
+}
+
+/// An event that is to be written down.
+#[derive(Debug)]
+pub struct NewAuditEvent<'a> {
+    /// What happened.
+    pub kind: &'a str,
+    /// `success` or `failure`.
+    pub outcome: &'a str,
+    /// The account that it happened to.
+    pub user_id: Option<Uuid>,
+    /// The account that did it.
+    pub actor_id: Option<Uuid>,
+    /// The session that it happened to.
+    pub session_id: Option<Uuid>,
+    /// The address that the request came from.
+    pub ip: Option<String>,
+    /// The user agent of the request.
+    pub user_agent: Option<&'a str>,
+    /// The id of the request.
+    pub request_id: Option<&'a str>,
+    /// More about it.
+    pub details: &'a Value,
+}
+
+/// Which events to list.
+#[derive(Debug, Default)]
+pub struct Filter<'a> {
+    /// Only what happened to this account.
+    pub user_id: Option<Uuid>,
+    /// Only events of this kind.
+    pub kind: Option<&'a str>,
+    /// Only what happened at this time or later.
+    pub since: Option<OffsetDateTime>,
+}
+
+/// Writes an event down.
+pub async fn insert(db: impl PgExecutor<'_>, event: &NewAuditEvent<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into audit_events
+             (id, kind, outcome, user_id, actor_id, session_id, ip, user_agent, request_id, details)
+         values ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $10)",
+        Uuid::now_v7(),
+        event.kind,
+        event.outcome,
+        event.user_id,
+        event.actor_id,
+        event.session_id,
+        event.ip,
+        event.user_agent,
+        event.request_id,
+        event.details,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// A page of events, the newest first.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    filter: &Filter<'_>,
+    paging: &Paging,
+) -> sqlx::Result<Vec<AuditEvent>> {
+    sqlx::query_as!(
+        AuditEvent,
+        "select id, at, kind, outcome, user_id, actor_id, session_id, host(ip) as ip, user_agent,
+             request_id, details
+         from audit_events
+         where ($1::uuid is null or user_id = $1)
+             and ($2::text is null or kind = $2)
+             and ($3::timestamptz is null or at >= $3)
+             and ($4::uuid is null or id < $4)
+         order by id desc
+         limit $5",
+        filter.user_id,
+        filter.kind,
+        filter.since,
+        paging.before,
+        paging.limit + 1,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Takes out of all events what is personal of an account that is being deleted.
+pub async fn anonymize(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update audit_events set ip = null, user_agent = null, details = '{}'
+         where user_id = $1 or actor_id = $1",
+        user_id,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Deletes up to `limit` events older than `keep`, and returns how many.
+pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx::Result<u64> {
+    sqlx::query!(
+        "delete from audit_events where id in (
+             select id from audit_events where at < now() - $1::interval
+             order by at
+             limit $2
+             for update skip locked
+         )",
+        PgInterval::try_from(keep).map_err(sqlx::Error::Encode)?,
+        limit,
+    )
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
+}

@@ -1,0 +1,97 @@
+//! What a login needs of an account, and does to it.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use super::{Role, User};
+use crate::names::Identifier;
+
+/// What is needed to check a login. It cannot be serialised.
+#[derive(Debug)]
+pub struct Credentials {
+    /// The account's id.
+    pub user_id: Uuid,
+    /// The stored hash.
+    pub password_hash: SecretString,
+    /// Whether the account may log in.
+    pub is_active: bool,
+}
+
+impl Credentials {
+    /// The stored hash, to be compared or verified.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        self.password_hash.expose_secret()
+    }
+}
+
+/// What is needed to check a login to the account with this name.
+pub async fn find_credentials(
+    db: impl PgExecutor<'_>,
+    identifier: &Identifier,
+) -> sqlx::Result<Option<Credentials>> {
+    let (username, email) = match identifier {
+        Identifier::Username(username) => (Some(username), None),
+        Identifier::Email(email) => (None, Some(email)),
+    };
+    sqlx::query_as!(
+        Credentials,
+        "select id as user_id, password_hash, is_active from users
+         where username = $1 or email = $2",
+        username,
+        email,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// What is needed to check the password of somebody who is known.
+pub async fn find_credentials_of(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+) -> sqlx::Result<Option<Credentials>> {
+    sqlx::query_as!(
+        Credentials,
+        "select id as user_id, password_hash, is_active from users where id = $1",
+        id,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Locks the account's row if it still is as it was when the password was checked.
+pub async fn lock_verified(
+    connection: &mut PgConnection,
+    verified: &Credentials,
+) -> sqlx::Result<Option<User>> {
+    query_user!(
+        "select",
+        "from users where id = $1 and is_active and password_hash = $2 for no key update",
+        verified.user_id,
+        verified.hash(),
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Writes down a login, if the account still is as it was when the password was checked, and
+/// locks its row. `rehashed` takes the place of the stored hash.
+///
+/// `None` when the account was disabled or deleted or got another password meanwhile.
+pub async fn record_login(
+    connection: &mut PgConnection,
+    credentials: &Credentials,
+    rehashed: Option<&str>,
+) -> sqlx::Result<Option<User>> {
+    query_user!(
+        "update users set last_login_at = now(), password_hash = coalesce($3, password_hash)
+         where id = $1 and is_active and password_hash = $2 returning",
+        "",
+        credentials.user_id,
+        credentials.hash(),
+        rehashed,
+    )
+    .fetch_optional(connection)
+    .await
+}

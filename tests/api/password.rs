@@ -1,0 +1,65 @@
+//! `PUT /me/password`.
+
+use serde_json::json;
+
+use crate::TestApp;
+use crate::app::PASSWORD;
+
+const NEW: &str = "a quite different password";
+
+#[tokio::test]
+async fn a_new_password_ends_every_other_session_and_renews_this_one() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let user = app.user().await;
+    let old = user.login().await.cookie();
+    let login = json!({"identifier": user.username(), "password": PASSWORD, "transport": "token"});
+    let phone = app.anonymous().post("/login", login.clone()).await.token();
+    let api_token = user.token(json!({"name": "t"})).await;
+    app.stale().await;
+    let change = json!({"current_password": PASSWORD, "new_password": NEW});
+    let answer = user.put("/me/password", change).await.status(200);
+    let new = answer.cookie();
+    assert_eq!(answer.body["user"]["id"], user.id());
+    for app in [&app, &replica] {
+        app.with_cookie(&old).get("/me").await.problem(401, "session_expired");
+        app.with_token(&phone).get("/me").await.problem(401, "session_expired");
+        app.with_cookie(&new).get("/me").await.ok();
+        app.with_token(&api_token).get("/me").await.ok();
+    }
+    app.anonymous().post("/login", login).await.problem(401, "invalid_credentials");
+    let login = json!({"identifier": user.username(), "password": NEW});
+    app.anonymous().post("/login", login).await.ok();
+    user.delete(&format!("/me/tokens/{}", "01a1fdbe-c128-7060-b598-5638a5c14638"))
+        .await
+        .problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_wrong_current_password_changes_nothing() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let change = json!({"current_password": "wrong password", "new_password": NEW});
+    user.put("/me/password", change).await.problem(403, "wrong_password");
+    user.get("/me").await.ok();
+    user.login().await.ok();
+    assert_eq!(app.count("session_records").await, 1);
+}
+
+#[tokio::test]
+async fn a_weak_password_is_refused_before_the_current_one_is_looked_at() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let change = json!({"current_password": "wrong password", "new_password": "short"});
+    let faults = user.put("/me/password", change).await.faults();
+    assert_eq!(faults, [("new_password".to_owned(), "too_short".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_token_is_no_session_to_change_a_password_with() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let token = user.token(json!({"name": "t", "scopes": ["read", "write"]})).await;
+    let change = json!({"current_password": PASSWORD, "new_password": NEW});
+    app.with_token(&token).put("/me/password", change).await.problem(403, "session_required");
+}

@@ -1,0 +1,194 @@
+//! What happens at once, on two instances over one database. `RACE_ROUNDS` asks for more rounds.
+
+use serde_json::json;
+
+use crate::TestApp;
+use crate::app::PASSWORD;
+
+fn rounds() -> usize {
+    std::env::var("RACE_ROUNDS").map_or(15, |rounds| rounds.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_session_made_with_the_old_password_survives_its_change() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let user = app.user().await;
+    let (mut old, mut survivors, mut logins) = (PASSWORD.to_owned(), 0, 0);
+    for round in 0..rounds() {
+        let new = format!("password number {round}");
+        let login = json!({"identifier": user.username(), "password": old});
+        user.post("/login", login.clone()).await.status(200);
+        let tries: Vec<_> = (0..6)
+            .map(|i| {
+                let client = if i % 2 == 0 { &app } else { &replica }.anonymous();
+                let login = login.clone();
+                tokio::spawn(async move { client.post("/login", login).await })
+            })
+            .collect();
+        let change = json!({"current_password": old, "new_password": new});
+        let changed = user.put("/me/password", change).await.status(200).cookie();
+        for attempt in tries {
+            let answer = attempt.await.unwrap();
+            if answer.code == 200 {
+                logins += 1;
+                survivors +=
+                    usize::from(replica.with_cookie(&answer.cookie()).get("/me").await.code == 200);
+            } else {
+                answer.problem(401, "invalid_credentials");
+            }
+        }
+        replica.with_cookie(&changed).get("/me").await.ok();
+        old = new;
+    }
+    println!(
+        "{survivors} sessions survived {} changes of the password, against {logins} logins",
+        rounds()
+    );
+    assert_eq!(survivors, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_session_of_an_account_that_was_disabled_at_once_survives() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let (admin, user) = (app.admin().await, app.user().await);
+    let path = format!("/users/{}", user.id());
+    let (mut survivors, mut logins) = (0, 0);
+    for _ in 0..rounds() {
+        let login = json!({"identifier": user.username(), "password": PASSWORD});
+        let tries: Vec<_> = (0..6)
+            .map(|i| {
+                let client = if i % 2 == 0 { &app } else { &replica }.anonymous();
+                let login = login.clone();
+                tokio::spawn(async move { client.post("/login", login).await })
+            })
+            .collect();
+        admin.patch(&path, json!({"is_active": false})).await.ok();
+        // Enabled again, so that a session that was left would show.
+        let mut cookies = Vec::new();
+        for attempt in tries {
+            let answer = attempt.await.unwrap();
+            assert!(matches!(answer.code, 200 | 401 | 403), "{}", answer.text);
+            if answer.code == 200 {
+                logins += 1;
+                cookies.push(answer.cookie());
+            }
+        }
+        admin.patch(&path, json!({"is_active": true})).await.ok();
+        for cookie in cookies {
+            survivors += usize::from(replica.with_cookie(&cookie).get("/me").await.code == 200);
+        }
+    }
+    println!("{survivors} sessions survived {} disablings, against {logins} logins", rounds());
+    assert_eq!(survivors, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_session_that_is_revoked_stays_so_against_requests_and_renewals_in_flight() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let user = app.user().await;
+    let (mut survivors, mut renewed) = (0, 0);
+    for round in 0..rounds() * 2 {
+        let secret = user.login().await.status(200).cookie();
+        let tries: Vec<_> = (0..6)
+            .map(|i| {
+                let client = if i % 2 == 0 { &app } else { &replica }.with_cookie(&secret);
+                tokio::spawn(async move {
+                    match i {
+                        0 | 1 => {
+                            client.post("/me/reauthenticate", json!({"password": PASSWORD})).await
+                        }
+                        _ => client.get("/session").await,
+                    }
+                })
+            })
+            .collect();
+        tokio::time::sleep(std::time::Duration::from_millis((round % 8) as u64)).await;
+        let end = replica.with_cookie(&secret);
+        match round % 2 {
+            0 => drop(end.call("/logout").await.status(204)),
+            // A renewal may have been faster: then the secret is dead already.
+            _ => drop(end.delete("/me/sessions?include=current").await),
+        }
+        for attempt in tries {
+            let answer = attempt.await.unwrap();
+            assert!(matches!(answer.code, 200 | 401), "{}", answer.text);
+            renewed += usize::from(answer.code == 200 && answer.header("set-cookie").is_some());
+        }
+        survivors += usize::from(app.with_cookie(&secret).get("/me").await.code == 200);
+        app.sql("delete from sessions").await;
+        app.sql("delete from session_records").await;
+    }
+    println!(
+        "{survivors} of {} revoked secrets worked afterwards, against {renewed} renewals",
+        rounds() * 2
+    );
+    assert_eq!(survivors, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_admins_who_demote_each_other_leave_one() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let mut without = 0;
+    for _ in 0..rounds() {
+        app.sql("update users set role = 'user'").await;
+        let (a, b) = (app.admin().await, app.admin().await);
+        let (to_a, to_b) = (format!("/users/{}", a.id()), format!("/users/{}", b.id()));
+        let (first, second) = tokio::join!(a.patch(&to_b, json!({"role": "user"})), async {
+            b.to(&replica).patch(&to_a, json!({"role": "user"})).await
+        },);
+        let codes = [first.code, second.code];
+        assert!(codes.contains(&200) && codes != [200, 200], "{} {}", first.text, second.text);
+        let admins: i64 =
+            sqlx::query_scalar("select count(*) from users where role = 'admin' and is_active")
+                .fetch_one(&app.pool)
+                .await
+                .unwrap();
+        without += usize::from(admins != 1);
+    }
+    println!("{without} of {} rounds left no admin", rounds());
+    assert_eq!(without, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let user = app.user().await;
+    let (mut alive, mut served) = (0, 0);
+    for _ in 0..rounds() {
+        let old = user.login().await.status(200).cookie();
+        app.sql("update sessions set last_seen_at = now() - interval '2 minutes'").await;
+        let tries: Vec<_> = (0..8)
+            .map(|i| {
+                let client = if i % 2 == 0 { &app } else { &replica }.with_cookie(&old);
+                tokio::spawn(async move { client.get("/me").await })
+            })
+            .collect();
+        let answer = app
+            .with_cookie(&old)
+            .post("/me/reauthenticate", json!({"password": PASSWORD}))
+            .await
+            .status(200);
+        for app in [&app, &replica] {
+            alive += usize::from(app.with_cookie(&old).get("/me").await.code == 200);
+            app.with_cookie(&answer.cookie()).get("/me").await.ok();
+        }
+        for attempt in tries {
+            let answer = attempt.await.unwrap();
+            // They may finish; they never take the new cookie away.
+            assert_eq!(answer.header("set-cookie"), None);
+            served += usize::from(answer.code == 200);
+        }
+        alive += usize::from(replica.with_cookie(&old).get("/me").await.code == 200);
+        user.login().await.status(200);
+    }
+    println!(
+        "the old secret worked {alive} times after {} renewals; {served} requests in flight",
+        rounds()
+    );
+    assert_eq!(alive, 0);
+}
