@@ -1,8 +1,6 @@
-//! The service: the router with all its layers, and how it starts and stops serving.
+//! The service: the router with all its layers.
 
 use std::any::Any;
-use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +9,6 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::serve::ListenerExt as _;
-use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -26,8 +22,6 @@ use crate::{cross_origin, parameters, request_id, routes};
 
 /// Bytes of a request's body.
 const BODY_LIMIT: usize = 64 * 1024;
-/// How long requests in flight have when the service is told to stop.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// How long browsers may remember a preflight's answer.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
@@ -59,38 +53,6 @@ fn behind_layers(router: Router<App>, app: App) -> Router {
         .layer(cors)
         .layer(from_fn(request_id::layer))
         .with_state(app)
-}
-
-/// Answers requests until `stop`, and then those that are in flight, within a grace period.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    app: App,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let stop = async move {
-        stop.await;
-        let _ = stopping.send(());
-    };
-    let deadline = async move {
-        let _ = stopped.await;
-        tokio::time::sleep(SHUTDOWN_GRACE).await;
-    };
-    let listener = listener.tap_io(|stream| {
-        // Answers are small: waiting to fill a packet only delays them.
-        let _ = stream.set_nodelay(true);
-    });
-    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
-    tokio::select! {
-        served = axum::serve(listener, service).with_graceful_shutdown(stop) => served,
-        () = deadline => {
-            tracing::warn!("requests were still in flight at the end of the grace period");
-            Ok(())
-        }
-    }
 }
 
 /// Who may read answers from another origin. Outermost of what answers, so that errors carry it.

@@ -54,7 +54,8 @@ fn is_host(origin: &str, headers: &HeaderMap, uri: &Uri) -> bool {
     let Ok(origin) = Url::parse(origin) else { return false };
     // Read with the origin's scheme, so that a default port may be written or not.
     let Ok(host) = Url::parse(&format!("{}://{host}", origin.scheme())) else { return false };
-    origin.host().is_some()
+    matches!(origin.scheme(), "http" | "https")
+        && origin.host().is_some()
         && origin.host() == host.host()
         && origin.port_or_known_default() == host.port_or_known_default()
 }
@@ -101,6 +102,8 @@ mod tests {
         assert!(!allowed(&[("origin", "https://evil.example"), ("host", "auth.example.com")]));
         assert!(!allowed(&[("origin", "null"), ("host", "auth.example.com")]));
         assert!(!allowed(&[("origin", "http://box:81"), ("host", "box:80")]));
+        assert!(!allowed(&[("origin", "file://box"), ("host", "box")]));
+        assert!(!allowed(&[("origin", "chrome-extension://box"), ("host", "box")]));
         assert!(!allowed(&[("sec-fetch-site", "same-site")]));
         assert!(!allowed(&[("sec-fetch-site", "")]));
         assert!(!allowed(&[

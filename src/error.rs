@@ -232,8 +232,9 @@ impl IntoResponse for Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        // 57014 query canceled: by the statement time-out.
-        if error.as_database_error().and_then(|e| e.code()).as_deref() == Some("57014") {
+        // 57014 query canceled, by the statement time-out; 55P03 lock not available, by its own.
+        let code = error.as_database_error().and_then(|error| error.code());
+        if matches!(code.as_deref(), Some("57014" | "55P03")) {
             Self::Timeout
         } else if is_unavailable(&error) {
             Self::DatabaseUnavailable(error.into())
@@ -251,10 +252,11 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        // 08 connection exception, 53 insufficient resources, 57P operator intervention, 25006
-        // read-only transaction (a standby), and 40 a transaction that may be tried again.
+        // 08 connection exception, 53 insufficient resources, 57P operator intervention, 25P03 idle
+        // in a transaction, 25006 read-only transaction (a standby), and 40 a transaction that may
+        // be tried again.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57P", "25006", "40"].iter().any(|class| code.starts_with(class))
+            ["08", "53", "57P", "25P03", "25006", "40"].iter().any(|class| code.starts_with(class))
         }),
         _ => false,
     }

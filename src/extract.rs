@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::{DeserializeOwned, IgnoredAny, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
@@ -107,6 +107,32 @@ pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// For optional fields that are one word out of a list: serde would also take an object for it.
+///
+/// # Errors
+/// Those of the word.
+pub fn word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    T::deserialize(word.into_deserializer()).map(Some)
+}
+
+/// As [`word`], for optional lists of such words.
+///
+/// # Errors
+/// Those of the words.
+pub fn words<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    let words = Vec::<String>::deserialize(deserializer)?;
+    words
+        .into_iter()
+        .map(|word| T::deserialize(word.into_deserializer()))
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -24,6 +24,7 @@ pub mod password;
 pub mod problem;
 pub mod request_id;
 mod routes;
+pub mod server;
 pub mod session;
 pub mod state;
 pub mod store;

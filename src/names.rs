@@ -1,6 +1,7 @@
 //! How usernames, email addresses and display names are written, stored and looked up.
 
 use email_address::{EmailAddress, Options};
+use url::Host;
 
 use crate::problem::FieldError;
 
@@ -39,7 +40,7 @@ pub fn username(field: &str, text: &str) -> Result<String, FieldError> {
 /// # Errors
 /// What is wrong with it.
 pub fn email(field: &str, text: &str) -> Result<String, FieldError> {
-    let email = text.trim().to_lowercase();
+    let email = fold_email(text);
     if email.chars().count() > EMAIL_MAX {
         return Err(FieldError::new(field, "too_long", "must have at most 254 characters"));
     }
@@ -94,7 +95,16 @@ impl Identifier {
     /// An email address, whatever it looks like.
     #[must_use]
     pub fn email(text: &str) -> Self {
-        Self::Email(fold(text))
+        Self::Email(fold_email(&fold(text)))
+    }
+}
+
+/// An email address in lower case, its domain as the DNS has it: one mailbox, one account.
+fn fold_email(text: &str) -> String {
+    let email = text.trim().to_lowercase();
+    match email.rsplit_once('@').map(|(local, domain)| (local, Host::parse(domain))) {
+        Some((local, Ok(Host::Domain(domain)))) => format!("{local}@{domain}"),
+        _ => email,
     }
 }
 
@@ -119,6 +129,11 @@ mod tests {
     #[test]
     fn emails_are_folded_and_bounded() {
         assert_eq!(email("email", " Alice@Example.COM ").unwrap(), "alice@example.com");
+        for same in
+            ["a@bücher.example", "A@BÜCHER.example", "a@xn--bcher-kva.example", "a@ｂücher.example"]
+        {
+            assert_eq!(email("email", same).unwrap(), "a@xn--bcher-kva.example", "{same}");
+        }
         let long = format!("{}@{}.com", "a".repeat(60), "b".repeat(200));
         for text in [
             "",

@@ -24,6 +24,7 @@ use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::state::App;
+use crate::store;
 use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
 use crate::store::users::{self, User};
 
@@ -81,7 +82,7 @@ pub async fn begin(
             }
             None => None,
         };
-        let mut transaction = app.pool.begin().await?;
+        let mut transaction = store::begin(&app.pool).await?;
         if let Some(replaced) = replaced {
             let ids = [Some(replaced.user_id), begin.user_id];
             users::lock(&mut transaction, &ids.into_iter().flatten().collect::<Vec<_>>()).await?;
@@ -130,7 +131,7 @@ pub async fn renew(
 ) -> Result<Begun> {
     let id = app.records.create_until(current.live.ends_at).await?;
     let renewed = async {
-        let mut transaction = app.pool.begin().await?;
+        let mut transaction = store::begin(&app.pool).await?;
         let user = account(&mut transaction).await?;
         let renewal = Renewal {
             id: current.live.session.id,
@@ -162,7 +163,7 @@ pub async fn renew(
 pub async fn end(app: &App, id: &SessionId, transport: Transport, client: &Client) -> Result<()> {
     let found = sessions::find_owner(&app.pool, &id.record_id(), transport).await?;
     let Some(owned) = found else { return Ok(()) };
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     users::lock(&mut transaction, &[owned.user_id]).await?;
     end_owned(&mut transaction, owned, client).await?;
     Ok(transaction.commit().await?)
@@ -173,7 +174,7 @@ pub async fn end(app: &App, id: &SessionId, transport: Transport, client: &Clien
 /// # Errors
 /// Those of the database.
 pub async fn revoke(app: &App, owned: Owned, by: Uuid, client: &Client) -> Result<bool> {
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     users::lock(&mut transaction, &[owned.user_id]).await?;
     let ended = sessions::delete(&mut transaction, owned).await?;
     if ended {
@@ -195,7 +196,7 @@ pub async fn revoke_all(
     by: Uuid,
     client: &Client,
 ) -> Result<()> {
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     users::lock(&mut transaction, &[user_id]).await?;
     let ended = sessions::delete_all(&mut transaction, user_id, but).await?;
     if ended > 0 {

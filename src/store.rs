@@ -13,17 +13,42 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgExecutor, PgPool};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Executor as _, PgExecutor, PgPool, Postgres, Transaction,
+};
 
 /// How long a request waits for a connection before it answers that there is none.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a statement waits for a row that another one holds: those that hold one are quick.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS: u32 = 16;
 
-/// Connections for the service; none is made before it is needed. A statement that takes longer than
-/// `statement_timeout` is given up, so that one whose request has ended holds no connection for ever.
+/// A transaction. It is begun in a task of its own: a request that goes away while `BEGIN` is under
+/// way would otherwise leave the connection in a transaction that nobody ends (sqlx 0.8 counts it
+/// only when the answer is there).
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let pool = pool.clone();
+    #[expect(clippy::disallowed_methods, reason = "this is the place that may")]
+    let begin = async move { pool.begin().await };
+    tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)?
+}
+
+/// Connections for the service; none is made before it is needed.
+///
+/// A statement that takes longer than `statement_timeout` is given up, and one that waits for a lock
+/// much sooner: a request that has ended must not hold a connection, nor one locked row all of them.
 #[must_use]
 pub fn pool(options: PgConnectOptions, statement_timeout: Duration) -> PgPool {
-    let session = format!("set statement_timeout = {}", statement_timeout.as_millis());
+    let session = format!(
+        "set statement_timeout = {}; set lock_timeout = {};
+         set idle_in_transaction_session_timeout = {}",
+        statement_timeout.as_millis(),
+        LOCK_TIMEOUT.as_millis(),
+        statement_timeout.as_millis(),
+    );
     PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -54,7 +79,8 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
     // A connection of its own, since the lock belongs to it; a pooler must not hand it on between
     // transactions.
     let mut connection = options.connect().await?;
-    let session = "set client_min_messages = warning; set statement_timeout = 0";
+    let session =
+        "set client_min_messages = warning; set statement_timeout = 0; set lock_timeout = 0";
     sqlx::raw_sql(session).execute(&mut connection).await?;
     migrator.run_direct(&mut connection).await?;
     Ok(connection.close().await?)

@@ -118,7 +118,7 @@ async fn store_batch(
     report: &mut Report,
     batch: Vec<(usize, ImportedUser)>,
 ) -> sqlx::Result<()> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = store::begin(pool).await?;
     for (number, user) in batch {
         if let Some(id) = users::import(&mut *transaction, &user).await? {
             let (client, details) = (Client::operator(), json!({"imported": true}));

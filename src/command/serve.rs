@@ -14,7 +14,7 @@ use crate::password::{self, Hasher};
 use crate::problem::FieldError;
 use crate::state::App;
 use crate::store::users::{self, NewUser, Role};
-use crate::{app, names, store, sweep};
+use crate::{app, names, server, store, sweep};
 
 /// How long connections have to come back when the service ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -47,10 +47,9 @@ pub async fn run(config: Config) -> Result<(), String> {
             announce(&config, &listener, &database, admin, start);
             let sweep = tokio::spawn(sweep::run(pool.clone(), config.audit_keep));
             let stopping = async move { drop(stop.changed().await) };
+            let router = app::router(App::new(config, pool.clone()));
             let served = tokio::select! {
-                served = app::serve(listener, App::new(config, pool.clone()), stopping) => {
-                    served.map_err(|error| error.to_string())
-                }
+                () = server::serve(listener, router, stopping) => Ok(()),
                 () = database.died() => {
                     Err("the embedded PostgreSQL has stopped; see its log".to_owned())
                 }

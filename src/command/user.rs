@@ -121,7 +121,7 @@ impl Task {
         match self {
             Self::Create(new, password) => {
                 let hash = hasher.hash(&password).await.map_err(|error| error.to_string())?;
-                let mut transaction = pool.begin().await.map_err(failed)?;
+                let mut transaction = store::begin(pool).await.map_err(failed)?;
                 let (actor, client) = (Actor::Operator, Client::operator());
                 let user = account::create(&mut transaction, &new, &hash, actor, &client).await;
                 let user = user.map_err(|error| error.to_string())?;
@@ -153,7 +153,7 @@ impl Task {
 /// Changes an account, with all that follows from the change.
 async fn change(pool: &PgPool, account: &str, changes: Changes) -> Result<(), String> {
     let id = find(pool, account).await?;
-    let mut transaction = pool.begin().await.map_err(failed)?;
+    let mut transaction = store::begin(pool).await.map_err(failed)?;
     let client = Client::operator();
     let changed = account::update(&mut transaction, id, &changes, Actor::Operator, &client).await;
     changed.map_err(|error| error.to_string())?;

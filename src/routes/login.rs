@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::config;
 use crate::credential::{Credential, SESSION_TOKEN_PREFIX};
 use crate::error::{Error, Result};
-use crate::extract::{Json, given};
+use crate::extract::{Json, word};
 use crate::names::Identifier;
 use crate::openapi::problems;
 use crate::session::{self, Begin, Begun, Cookies, SessionId};
@@ -45,7 +45,7 @@ pub(super) struct Login {
     #[schema(example = "7d")]
     remember_for: Option<String>,
     /// `cookie` (the default) sets a cookie, `token` returns the secret.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "word")]
     #[schema(nullable = false)]
     transport: Option<Transport>,
 }
@@ -83,14 +83,23 @@ pub(super) async fn login(
 ) -> Result<Response> {
     let wanted = Wanted::new(&app, login.transport, login.remember, login.remember_for.as_deref())?;
     let identifier = login.identifier()?;
-    let (credentials, rehashed) = auth::verify(&app, &client, &identifier, &login.password).await?;
-    let begin = wanted.begin(&client, replaces.as_ref(), Some(credentials.user_id));
-    let begun = session::begin(&app, begin, async |connection| {
-        users::record_login(connection, &credentials, rehashed.as_deref())
-            .await?
-            .ok_or(Error::InvalidCredentials)
-    });
-    Ok(logged_in(begun.await?, &app.cookies))
+    let mut tries = 0;
+    let begun = loop {
+        let (credentials, rehashed) =
+            auth::verify(&app, &client, &identifier, &login.password).await?;
+        let begin = wanted.begin(&client, replaces.as_ref(), Some(credentials.user_id));
+        let begun = session::begin(&app, begin, async |connection| {
+            users::record_login(connection, &credentials, rehashed.as_deref())
+                .await?
+                .ok_or(Error::InvalidCredentials)
+        });
+        match begun.await {
+            // The hash changed since it was verified: another login may have replaced an old one.
+            Err(Error::InvalidCredentials) if tries == 0 => tries += 1,
+            begun => break begun?,
+        }
+    };
+    Ok(logged_in(begun, &app.cookies))
 }
 
 /// Log out

@@ -20,6 +20,7 @@ use crate::openapi::problems;
 use crate::problem::FieldError;
 use crate::routes::login::ended_session;
 use crate::state::App;
+use crate::store;
 use crate::store::users::{Changes, User};
 
 /// What to change. An absent field is kept, null clears it; a username or an email address is always
@@ -74,7 +75,7 @@ pub(super) async fn update_me(
     if changes.email.as_ref().is_some_and(|email| *email != current.user.email) {
         current.require_fresh(&app)?;
     }
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     let id = current.user.id;
     let user = account::update(&mut transaction, id, &changes, Actor::Owner, &client).await?;
     transaction.commit().await?;
@@ -93,7 +94,7 @@ pub(super) async fn delete_me(
     client: Client,
     FreshUser(current): FreshUser,
 ) -> Result<Response> {
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     account::delete(&mut transaction, current.live.user.id, Actor::Owner, &client).await?;
     transaction.commit().await?;
     Ok(ended_session(&app, current.live.session.transport))

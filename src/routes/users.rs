@@ -15,13 +15,14 @@ use crate::auth::{Admin, MaybeAdmin, OwnCookie};
 use crate::client::Client;
 use crate::config::Registration;
 use crate::error::{Error, Result};
-use crate::extract::{Json, Query, given};
+use crate::extract::{Json, Query, word};
 use crate::openapi::problems;
 use crate::page::{Page, PageQuery};
 use crate::problem::FieldError;
 use crate::routes::login::{Wanted, hand_out};
 use crate::session;
 use crate::state::App;
+use crate::store;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, Credentials, Filter, NewUser, Role, User};
 use crate::{names, password};
@@ -44,7 +45,7 @@ pub(super) struct CreateUser {
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     password: SecretString,
     /// Only for admins.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "word")]
     #[schema(nullable = false)]
     role: Option<Role>,
     /// As at login.
@@ -52,7 +53,7 @@ pub(super) struct CreateUser {
     /// As at login.
     remember_for: Option<String>,
     /// As at login.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "word")]
     #[schema(nullable = false)]
     transport: Option<Transport>,
 }
@@ -122,7 +123,7 @@ pub(super) async fn create_user(
     let new = request.check()?;
     let hash = app.hasher.hash(&request.password).await?;
     if let Some(admin) = admin {
-        let mut transaction = app.pool.begin().await?;
+        let mut transaction = store::begin(&app.pool).await?;
         let actor = Actor::Admin(admin.id);
         let user = account::create(&mut transaction, &new, &hash, actor, &client).await?;
         transaction.commit().await?;

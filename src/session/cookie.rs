@@ -56,13 +56,18 @@ impl Cookies {
     /// What a request brought.
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> GivenCookie {
+        // Byte by byte as browsers see it (RFC 6265bis §5.4): a name that only looks like ours once
+        // Unicode's white space is trimmed has no prefix to them, and anybody may set it.
         let values: Vec<_> = headers
             .get_all(header::COOKIE)
             .iter()
-            .flat_map(|value| Cookie::split_parse(String::from_utf8_lossy(value.as_bytes())))
-            .flatten()
-            .filter(|cookie| cookie.name() == self.name)
-            .map(|cookie| SessionId::parse(cookie.value()))
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+            .filter_map(|pair| {
+                let equals = pair.iter().position(|byte| *byte == b'=')?;
+                let (name, value) = pair.split_at(equals);
+                (name.trim_ascii() == self.name.as_bytes()).then(|| value[1..].trim_ascii())
+            })
+            .map(|value| str::from_utf8(value).ok().and_then(SessionId::parse))
             .collect();
         match values[..] {
             [] => GivenCookie::None,

@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::config::SessionProtection;
 use crate::error::{Error, Result};
 use crate::state::App;
+use crate::store;
 use crate::store::sessions::{self, Comparison, Live, Owned, Touch, Transport};
 use crate::store::users;
 
@@ -69,7 +70,7 @@ async fn make_stale(app: &App, live: &mut Live, client: &Client) -> Result<()> {
     if live.is_protected {
         return Ok(());
     }
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     let protected = sessions::protect(&mut transaction, live.session.id).await?;
     let protected = protected.ok_or(Error::SessionExpired)?;
     if protected.is_first {
@@ -82,7 +83,7 @@ async fn make_stale(app: &App, live: &mut Live, client: &Client) -> Result<()> {
 
 async fn end(app: &App, live: &Live, client: &Client) -> Result<()> {
     let owned = Owned { id: live.session.id, user_id: live.user.id };
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     users::lock(&mut transaction, &[owned.user_id]).await?;
     if sessions::delete(&mut transaction, owned).await? {
         event(live, client, "ended").record(&mut *transaction).await?;

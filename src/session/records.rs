@@ -89,7 +89,12 @@ impl Records {
     pub async fn create_until(&self, end: OffsetDateTime) -> Result<SessionId> {
         let expiry = Some(Expiry::AtDateTime(end + SLACK));
         let session = tower_sessions::Session::new(None, Arc::clone(&self.0), expiry);
-        session.save().await.map_err(from_store)?;
+        // In a task of its own, since the store begins a transaction; see `store::begin`.
+        let saved = tokio::spawn({
+            let session = session.clone();
+            async move { session.save().await }
+        });
+        saved.await.map_err(Error::internal)?.map_err(from_store)?;
         session.id().map(SessionId).ok_or_else(|| Error::internal("a saved session has no id"))
     }
 

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis::app;
 use portcullis::config::Config;
 use portcullis::state::App;
+use portcullis::{app, server, store};
 use reqwest::header::{COOKIE, HeaderMap, HeaderName, SET_COOKIE};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -51,9 +51,11 @@ impl TestApp {
     }
 
     async fn on(database: Arc<Database>, config: Config) -> Self {
+        let own = store::pool(database.options.clone(), config.request_timeout);
+        let base = serve(App::new(config.clone(), own)).await;
+        // What the tests do themselves waits for as long as it takes.
         let pool =
-            PgPoolOptions::new().max_connections(8).connect_lazy_with(database.options.clone());
-        let base = serve(App::new(config.clone(), pool.clone())).await;
+            PgPoolOptions::new().max_connections(4).connect_lazy_with(database.options.clone());
         Self { base, pool, config, database }
     }
 
@@ -112,7 +114,7 @@ impl TestApp {
 pub async fn serve(state: App) -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(app::serve(listener, state, std::future::pending()));
+    tokio::spawn(server::serve(listener, app::router(state), std::future::pending()));
     base
 }
 

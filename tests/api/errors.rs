@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use portcullis::store;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -102,7 +103,7 @@ async fn an_unknown_parameter_is_named_on_every_call() {
 async fn a_request_that_takes_too_long_is_a_time_out() {
     let app = TestApp::with(|config| config.request_timeout = Duration::from_secs(1)).await;
     let user = app.user().await;
-    let mut lock = app.pool.begin().await.unwrap();
+    let mut lock = store::begin(&app.pool).await.unwrap();
     sqlx::query("lock table users in access exclusive mode").execute(&mut *lock).await.unwrap();
     user.get("/me").await.problem(503, "timeout");
     lock.rollback().await.unwrap();

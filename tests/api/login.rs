@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use portcullis::config::{PublicUrl, SameSite};
 use portcullis::password::{Hasher, Verdict};
+use portcullis::store;
 use serde_json::{Value, json};
 
 use crate::app::PASSWORD;
@@ -347,7 +348,7 @@ async fn a_password_that_changes_during_the_login_makes_no_session() {
     let app = TestApp::start().await;
     let user = app.user().await;
     // The login checks the old hash, and then waits for the row that the change has locked.
-    let mut change = app.pool.begin().await.unwrap();
+    let mut change = store::begin(&app.pool).await.unwrap();
     sqlx::query("update users set password_hash = 'new'").execute(&mut *change).await.unwrap();
     let login = tokio::spawn({
         let user = user.clone();

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use portcullis::store;
 use serde_json::json;
 
 use crate::TestApp;
@@ -91,7 +92,7 @@ async fn a_logout_that_waited_for_a_renewal_ends_the_renewed_session() {
     let user = app.user().await;
     let secret = user.login().await.cookie();
     // The logout finds its session, and waits for the row of the account, as it does for a renewal.
-    let mut renewal = app.pool.begin().await.unwrap();
+    let mut renewal = store::begin(&app.pool).await.unwrap();
     sqlx::query("select from users for no key update").fetch_all(&mut *renewal).await.unwrap();
     let logout = tokio::spawn({
         let client = app.with_cookie(&secret);
@@ -111,7 +112,7 @@ async fn a_logout_happens_though_its_page_is_gone() {
     let app = TestApp::start().await;
     let user = app.user().await;
     let secret = user.login().await.cookie();
-    let mut lock = app.pool.begin().await.unwrap();
+    let mut lock = store::begin(&app.pool).await.unwrap();
     sqlx::query("select from users for no key update").fetch_all(&mut *lock).await.unwrap();
     let request = app.with_cookie(&secret).request(reqwest::Method::POST, "/logout");
     request.timeout(Duration::from_millis(300)).send().await.unwrap_err();

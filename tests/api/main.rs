@@ -11,6 +11,7 @@ mod cross_origin;
 mod embedded;
 mod errors;
 mod health;
+mod hostile;
 mod import_command;
 mod login;
 mod logout;

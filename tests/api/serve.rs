@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use portcullis::store;
 use serde_json::json;
 
 use crate::TestApp;
@@ -172,7 +173,7 @@ async fn a_request_in_flight_is_answered_when_the_service_stops() {
     let app = TestApp::start().await;
     let directory = Directory::new();
     let service = Service::start(&directory.0, &[("DATABASE_URL", &app.database_url())]);
-    let mut lock = app.pool.begin().await.unwrap();
+    let mut lock = store::begin(&app.pool).await.unwrap();
     sqlx::query("lock table users in access exclusive mode").execute(&mut *lock).await.unwrap();
     let login = json!({"identifier": "nobody", "password": PASSWORD});
     let request =

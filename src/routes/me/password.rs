@@ -61,11 +61,19 @@ pub(crate) async fn reauthenticate(
     current: CurrentSession,
     Json(request): Json<Reauthenticate>,
 ) -> Result<Response> {
-    let credentials = verify(&app, &current, &request.password, &client).await?;
-    let begun = session::renew(&app, &current, &client, async |connection| {
-        users::lock_verified(connection, &credentials).await?.ok_or(Error::SessionExpired)
-    });
-    Ok(logged_in(begun.await?, &app.cookies))
+    let mut tries = 0;
+    let begun = loop {
+        let credentials = verify(&app, &current, &request.password, &client).await?;
+        let begun = session::renew(&app, &current, &client, async |connection| {
+            users::lock_verified(connection, &credentials).await?.ok_or(Error::InvalidCredentials)
+        });
+        match begun.await {
+            // The hash changed since it was verified: a login may have replaced an old one.
+            Err(Error::InvalidCredentials) if tries == 0 => tries += 1,
+            begun => break begun?,
+        }
+    };
+    Ok(logged_in(begun, &app.cookies))
 }
 
 /// Change your password

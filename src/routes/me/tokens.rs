@@ -13,12 +13,13 @@ use crate::audit::{Event, Kind};
 use crate::auth::{CurrentSession, FreshUser};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::extract::{Json, Path, Query, given};
+use crate::extract::{Json, Path, Query, words};
 use crate::names;
 use crate::openapi::problems;
 use crate::page::{Page, PageQuery};
 use crate::problem::FieldError;
 use crate::state::App;
+use crate::store;
 use crate::store::api_tokens::{self, ApiToken, NewApiToken, Scope};
 use crate::store::users;
 use crate::timestamp;
@@ -32,7 +33,7 @@ pub(crate) struct CreateToken {
     /// What to call it, at most 200 characters.
     name: String,
     /// What it may do; `["read"]` unless it is said.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "words")]
     #[schema(nullable = false, default = json!(["read"]))]
     scopes: Option<Vec<Scope>>,
     /// When it ends; it does not end by itself unless it is said.
@@ -96,7 +97,7 @@ pub(crate) async fn create_my_token(
     let (user_id, expires_at) = (live.user.id, request.expires_at);
     let hash = secret.hash();
     let new = NewApiToken { user_id, name: &name, hash: &hash, scopes: &scopes, expires_at };
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     let api_token = api_tokens::insert(&mut *transaction, &new).await?;
     let created = Event::new(Kind::TokenCreated, &client).by_own(user_id);
     let details = json!({"token_id": api_token.id, "scopes": api_token.scopes});
@@ -121,7 +122,7 @@ pub(crate) async fn revoke_my_token(
     CurrentSession { live, .. }: CurrentSession,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     if !api_tokens::delete(&mut *transaction, live.user.id, id).await? {
         return Err(Error::NotFound);
     }

@@ -11,11 +11,12 @@ use crate::account::{self, Actor};
 use crate::auth::{Admin, FreshAdmin};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::extract::{Json, Path, given, present};
+use crate::extract::{Json, Path, given, present, word};
 use crate::openapi::problems;
 use crate::password;
 use crate::routes::me::UpdateMe;
 use crate::state::App;
+use crate::store;
 use crate::store::users::{self, Role, User};
 
 /// What to change. An absent field is kept; null clears a name or an address.
@@ -36,7 +37,7 @@ pub(crate) struct UpdateUser {
     #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
     /// Demoting an admin ends their sessions.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "word")]
     #[schema(nullable = false)]
     role: Option<Role>,
     /// Disabling an account ends its sessions.
@@ -93,7 +94,7 @@ pub(crate) async fn update_user(
     if let Some(password) = password {
         changes.password_hash = Some(app.hasher.hash(password).await?);
     }
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     let actor = Actor::Admin(admin.id);
     let user = account::update(&mut transaction, id, &changes, actor, &client).await?;
     transaction.commit().await?;
@@ -114,7 +115,7 @@ pub(crate) async fn delete_user(
     FreshAdmin(admin): FreshAdmin,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = store::begin(&app.pool).await?;
     account::delete(&mut transaction, id, Actor::Admin(admin.id), &client).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)

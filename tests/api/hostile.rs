@@ -1,0 +1,136 @@
+//! Clients that hang up, say nothing, or hold things.
+
+use std::time::{Duration, Instant};
+
+use portcullis::config::PublicUrl;
+use portcullis::store;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::app::PASSWORD;
+use crate::{Answer, TestApp};
+
+/// A whole request, as text.
+fn post(path: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_client_that_hangs_up_leaves_no_transaction_behind() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let address = app.base.strip_prefix("http://").unwrap().to_owned();
+    let body = json!({"username": user.username(), "password": PASSWORD}).to_string();
+    let requests = [post("/users", &body), post("/login", &body)];
+    for round in 0..30u64 {
+        let aborted = (0..8).map(|i| {
+            let (address, request) = (address.clone(), requests[i as usize % 2].clone());
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.set_zero_linger().unwrap();
+                stream.write_all(request.as_bytes()).await.unwrap();
+                tokio::time::sleep(Duration::from_micros((round * 8 + i) * 100)).await;
+            })
+        });
+        for aborted in aborted.collect::<Vec<_>>() {
+            aborted.await.unwrap();
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let query = "select count(*) from pg_stat_activity
+                 where datname = current_database() and state like 'idle in transaction%'";
+    let left: i64 = sqlx::query_scalar(query).fetch_one(&app.pool).await.unwrap();
+    assert_eq!(left, 0, "of 240 aborted requests");
+    user.login().await.status(200);
+}
+
+#[tokio::test]
+async fn one_locked_row_does_not_take_the_service_down() {
+    let app = TestApp::start().await;
+    let (user, other) = (app.user().await, app.user().await);
+    let mut lock = store::begin(&app.pool).await.unwrap();
+    let sql = "select from users where id = $1::text::uuid for update";
+    sqlx::query(sql).bind(user.id()).fetch_all(&mut *lock).await.unwrap();
+    let start = Instant::now();
+    user.login().await.problem(503, "timeout");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    other.login().await.status(200);
+    lock.rollback().await.unwrap();
+    user.login().await.status(200);
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_change_nothing_for_others() {
+    let app = TestApp::start().await;
+    let address = app.base.strip_prefix("http://").unwrap().to_owned();
+    let mut open = Vec::new();
+    for i in 0..200 {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        if i % 2 == 0 {
+            stream.write_all(b"GET /me HTTP/1.1\r\nhost:").await.unwrap();
+        }
+        open.push(stream);
+    }
+    app.anonymous().get("/healthz").await.ok();
+    // Within the time that a head may take, the first of them is let go.
+    let mut answer = [0; 64];
+    let gone = tokio::time::timeout(Duration::from_secs(40), open[0].read(&mut answer)).await;
+    assert!(matches!(gone, Ok(Ok(_)) | Ok(Err(_))), "it is still open");
+    let silent = tokio::time::timeout(Duration::from_secs(5), open[1].read(&mut answer)).await;
+    assert!(matches!(silent, Ok(Ok(0)) | Ok(Err(_))), "{silent:?}");
+}
+
+#[tokio::test]
+async fn a_cookie_whose_name_only_looks_like_ours_is_not_ours() {
+    let app = TestApp::with(|config| {
+        config.public_url = PublicUrl::parse("https://auth.example.com").unwrap();
+    });
+    let app = app.await;
+    let secret = app.user().await.login().await.cookie();
+    let ours = format!("__Host-portcullis={secret}");
+    app.anonymous().with("cookie", &ours).get("/me").await.ok();
+    for space in ["\u{2000}", "\u{a0}", "\u{85}", "\u{3000}", "\u{b}", "\u{c}x"] {
+        for forged in [format!("{space}{ours}"), ours.replace('=', &format!("{space}="))] {
+            let Ok(value) = reqwest::header::HeaderValue::from_bytes(forged.as_bytes()) else {
+                continue;
+            };
+            let request = app.anonymous().request(reqwest::Method::GET, "/me");
+            let answer = Answer::to(request.header("cookie", value.clone())).await;
+            answer.problem(401, "unauthenticated");
+            // Nor is it in the way of the real one.
+            let both = app.anonymous().request(reqwest::Method::GET, "/me").header("cookie", value);
+            Answer::to(both.header("cookie", &ours)).await.status(200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn logins_that_meet_a_hash_that_is_being_replaced_all_succeed() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    for _ in 0..5 {
+        let plain = bcrypt::hash(PASSWORD, 4).unwrap();
+        sqlx::query("update users set password_hash = $1")
+            .bind(plain)
+            .execute(&app.pool)
+            .await
+            .unwrap();
+        let login = json!({"identifier": user.username(), "password": PASSWORD});
+        let logins = (0..6).map(|i| {
+            let (client, user, login) = (app.anonymous(), user.clone(), login.clone());
+            tokio::spawn(async move {
+                match i {
+                    0 => user.post("/me/reauthenticate", json!({"password": PASSWORD})).await,
+                    _ => client.post("/login", login).await,
+                }
+            })
+        });
+        for login in logins.collect::<Vec<_>>() {
+            login.await.unwrap().status(200);
+        }
+    }
+}
