@@ -6,20 +6,35 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::audit::{Event, Kind};
+use crate::auth::CurrentUser;
 use crate::client::Client;
 use crate::error::{Error, OnConstraint as _, Result};
+use crate::session;
+use crate::state::App;
 use crate::store::users::{self, Changes, Credentials, NewUser, Role, User};
 use crate::store::{audit_events, sessions};
 
-/// Who changes an account.
+/// Who changes an account. Whoever is logged in must still be, by the same secret, when the change is
+/// made, and an admin must still be one.
 #[derive(Clone, Copy, Debug)]
-pub enum Actor {
+pub enum Actor<'a> {
+    /// Somebody who makes an account of their own.
+    Registrant,
     /// Its owner.
-    Owner,
-    /// An admin, by their account's id; they must still be one when the change is made.
-    Admin(Uuid),
+    Owner(&'a CurrentUser, &'a App),
+    /// An admin.
+    Admin(&'a CurrentUser),
     /// Somebody at the command line.
     Operator,
+}
+
+impl<'a> Actor<'a> {
+    fn current(self) -> Option<&'a CurrentUser> {
+        match self {
+            Self::Owner(current, _) | Self::Admin(current) => Some(current),
+            Self::Registrant | Self::Operator => None,
+        }
+    }
 }
 
 /// Makes an account.
@@ -30,9 +45,12 @@ pub async fn create(
     connection: &mut PgConnection,
     new: &NewUser,
     hash: &str,
-    actor: Actor,
+    actor: Actor<'_>,
     client: &Client,
 ) -> Result<User> {
+    if let Actor::Admin(admin) = actor {
+        lock(connection, admin.user.id, actor, false).await?;
+    }
     let user = users::insert(&mut *connection, new, hash).await.map_err(Error::from);
     let user = on_names(user)?;
     let event = event(Kind::UserCreated, client, user.id, actor);
@@ -41,16 +59,16 @@ pub async fn create(
 }
 
 /// Changes an account, and ends the sessions that the change makes void: all of them when it is
-/// disabled, demoted or given a new password.
+/// disabled, demoted or given a new password. An owner needs a fresh session for another email address.
 ///
 /// # Errors
-/// `NotFound`, `LastAdmin`, `Forbidden` for an admin who is none any more, those of taken names, a
+/// `NotFound`, `SessionExpired`, `ReauthenticationRequired`, `SessionRequired`, `LastAdmin`, `Forbidden` for an admin who is none any more, those of taken names, a
 /// 422 when no name would be left, and those of the database.
 pub async fn update(
     connection: &mut PgConnection,
     id: Uuid,
     changes: &Changes,
-    actor: Actor,
+    actor: Actor<'_>,
     client: &Client,
 ) -> Result<User> {
     let takes_away = changes.role == Some(Role::User) || changes.is_active == Some(false);
@@ -59,6 +77,14 @@ pub async fn update(
     let disables = changes.is_active == Some(false);
     if (demotes || disables) && before.is_last_admin {
         return Err(Error::LastAdmin);
+    }
+    if let Actor::Owner(current, app) = actor
+        && changes.email.as_ref().is_some_and(|email| *email != before.user.email)
+    {
+        current.require_fresh(app)?;
+    }
+    if changes.is_empty() {
+        return Ok(before.user);
     }
     let user = users::update(&mut *connection, id, changes).await.map_err(Error::from);
     let user = on_names(user)?;
@@ -71,7 +97,14 @@ pub async fn update(
     let fields = changes.fields();
     if !fields.is_empty() {
         let updated = event(Kind::UserUpdated, client, id, actor);
-        updated.details(json!({"fields": fields})).record(connection).await?;
+        let mut details = json!({"fields": fields});
+        if let Some(role) = changes.role {
+            details["role"] = json!(role);
+        }
+        if let Some(is_active) = changes.is_active {
+            details["is_active"] = json!(is_active);
+        }
+        updated.details(details).record(connection).await?;
     }
     Ok(user)
 }
@@ -84,7 +117,7 @@ pub async fn update(
 pub async fn delete(
     connection: &mut PgConnection,
     id: Uuid,
-    actor: Actor,
+    actor: Actor<'_>,
     client: &Client,
 ) -> Result<()> {
     if lock(connection, id, actor, true).await?.is_last_admin {
@@ -94,7 +127,7 @@ pub async fn delete(
     users::delete(&mut *connection, id).await?;
     // An owner's own address would be personal; an admin's is not the account's.
     let nobody = Client { request_id: client.request_id.clone(), ..Client::operator() };
-    let client = if matches!(actor, Actor::Owner) { &nobody } else { client };
+    let client = if matches!(actor, Actor::Owner(..)) { &nobody } else { client };
     event(Kind::UserDeleted, client, id, actor).record(&mut *connection).await?;
     Ok(audit_events::anonymize(connection, id).await?)
 }
@@ -116,7 +149,11 @@ pub async fn change_password(
     let changes = Changes { password_hash: Some(hash), ..Changes::default() };
     let user = users::update(&mut *connection, id, &changes).await?;
     sessions::delete_all(&mut *connection, id, Some(current)).await?;
-    event(Kind::PasswordChanged, client, id, Actor::Owner).record(connection).await?;
+    Event::new(Kind::PasswordChanged, client)
+        .by_own(id)
+        .session(current)
+        .record(connection)
+        .await?;
     Ok(user)
 }
 
@@ -131,18 +168,27 @@ struct Locked {
 async fn lock(
     connection: &mut PgConnection,
     id: Uuid,
-    actor: Actor,
+    actor: Actor<'_>,
     takes_away: bool,
 ) -> Result<Locked> {
-    let with_admins = takes_away || matches!(actor, Actor::Admin(_));
-    let locked = users::lock_with_admins(connection, id, with_admins).await?;
     let is_admin = |user: &&User| user.role == Role::Admin && user.is_active;
-    if let Actor::Admin(actor) = actor
-        && !locked.iter().filter(is_admin).any(|admin| admin.id == actor)
+    let may_be_lost =
+        takes_away && users::find(&mut *connection, id).await?.is_some_and(|user| is_admin(&&user));
+    let with_admins = may_be_lost || matches!(actor, Actor::Admin(_));
+    let mut locked = users::lock_with_admins(connection, id, with_admins).await?;
+    if takes_away && !with_admins && locked.iter().any(|user| is_admin(&user)) {
+        // Made an admin since it was looked at.
+        locked = users::lock_with_admins(connection, id, true).await?;
+    }
+    if let Some(session) = actor.current().and_then(CurrentUser::session) {
+        session::confirm(connection, session).await?;
+    }
+    let mut admins = locked.iter().filter(is_admin).map(|admin| admin.id);
+    if let Actor::Admin(admin) = actor
+        && !admins.clone().any(|id| id == admin.user.id)
     {
         return Err(Error::Forbidden);
     }
-    let mut admins = locked.iter().filter(is_admin).map(|admin| admin.id);
     let is_last_admin = admins.next() == Some(id) && admins.next().is_none();
     let user = locked.into_iter().find(|user| user.id == id).ok_or(Error::NotFound)?;
     Ok(Locked { user, is_last_admin })
@@ -156,11 +202,15 @@ fn on_names(user: Result<User>) -> Result<User> {
         })
 }
 
-fn event(kind: Kind, client: &Client, id: Uuid, actor: Actor) -> Event<'_> {
+fn event<'a>(kind: Kind, client: &'a Client, id: Uuid, actor: Actor<'_>) -> Event<'a> {
     let event = Event::new(kind, client).to(id);
+    let event = match actor.current().and_then(CurrentUser::session) {
+        Some(current) => event.session(current.live.session.id),
+        None => event,
+    };
     match actor {
-        Actor::Owner => event.by(id),
-        Actor::Admin(admin) => event.by(admin),
+        Actor::Registrant => event.by(id),
+        Actor::Owner(current, _) | Actor::Admin(current) => event.by(current.user.id),
         Actor::Operator => event,
     }
 }

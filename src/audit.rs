@@ -26,7 +26,8 @@ pub enum Kind {
     LoginConfirmed,
     /// An account got a new password.
     PasswordChanged,
-    /// A session was ended by other means than a logout.
+    /// A session was ended by its owner or an admin, who were after the session itself: what ends
+    /// sessions on its way, such as a new password, has a kind of its own.
     SessionRevoked,
     /// A session was used by another client than the one that gave the password.
     SessionProtected,
@@ -110,7 +111,8 @@ impl<'a> Event<'a> {
         Self { details, ..self }
     }
 
-    /// Writes it down, in the transaction of what it tells.
+    /// Writes it down, in the transaction of what it tells, and logs it. A transaction that fails
+    /// afterwards takes back the row, and not the line.
     ///
     /// # Errors
     /// Those of the database.
@@ -124,6 +126,14 @@ impl<'a> Event<'a> {
             session_id = text(self.session_id),
             details = %self.details,
         );
+        self.record_silently(db).await
+    }
+
+    /// As [`Event::record`], without a line in the log: for many at once.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn record_silently(&self, db: impl PgExecutor<'_>) -> sqlx::Result<()> {
         let event = NewAuditEvent {
             kind: self.kind.as_str(),
             outcome: self.kind.outcome(),

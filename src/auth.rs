@@ -21,6 +21,7 @@ pub use crate::session::CurrentSession;
 use crate::session::{self, GivenCookie, SessionId};
 use crate::state::App;
 use crate::store::api_tokens::{self, Scope};
+use crate::store::sessions::Transport;
 use crate::store::users::{self, Credentials, Role, User};
 
 /// Somebody who is known, and by what.
@@ -53,31 +54,43 @@ pub struct Admin(pub User);
 
 /// An admin who may change things: by a fresh session, or an API token with the scope `admin`.
 #[derive(Debug)]
-pub struct FreshAdmin(pub User);
+pub struct FreshAdmin(pub CurrentUser);
 
-/// An admin, or anybody at all; a credential that does not stand is no hindrance.
+/// An admin who may change things, or anybody at all; a credential that does not stand is no
+/// hindrance, and one of an admin that does not suffice is told so.
 #[derive(Debug)]
-pub struct MaybeAdmin(pub Option<User>);
+pub struct MaybeAdmin(pub Option<CurrentUser>);
 
 /// The session that the request's own cookie names, whether or not it stands.
 #[derive(Debug)]
 pub struct OwnCookie(pub Option<SessionId>);
 
 impl CurrentUser {
-    /// The one place that decides who is calling.
+    /// Decides who is calling, and logs whom it was or that it was nobody.
     async fn identify(parts: &mut Parts, app: &App) -> Result<Self> {
-        let (user, access) = match Credential::of(parts, app) {
-            Credential::None => {
-                tracing::debug!(event = "unauthorized");
-                return Err(Error::Unauthenticated);
+        let by_cookie =
+            matches!(Credential::of(parts, app), Credential::Session(_, Transport::Cookie));
+        let identified = Self::decide(parts, app).await;
+        match &identified {
+            Ok(current) => {
+                let event = if by_cookie { "loaded_from_cookie" } else { "loaded_from_request" };
+                tracing::debug!(event, user_id = %current.user.id);
             }
+            Err(error) => tracing::debug!(event = "unauthorized", code = error.parts().1),
+        }
+        identified
+    }
+
+    /// The one place that decides who is calling.
+    async fn decide(parts: &mut Parts, app: &App) -> Result<Self> {
+        let (user, access) = match Credential::of(parts, app) {
+            Credential::None => return Err(Error::Unauthenticated),
             Credential::Unreadable(_) | Credential::SeveralCookies(_) => {
                 return Err(Error::SessionExpired);
             }
             Credential::Session(id, transport) => {
                 let Ok(client) = Client::from_request_parts(parts, app).await;
                 let live = session::find(app, &id, transport, &client).await?;
-                tracing::debug!(event = "loaded_from_session", user_id = %live.user.id, session_id = %live.session.id);
                 (live.user.clone(), Access::Session(Box::new(CurrentSession { live, id })))
             }
             Credential::ApiToken(secret) => {
@@ -85,16 +98,17 @@ impl CurrentUser {
                 let (user, scopes) = api_tokens::find_live(&app.pool, &secret.hash())
                     .await?
                     .ok_or(Error::InvalidToken)?;
-                tracing::debug!(event = "loaded_from_request", user_id = %user.id);
                 (user, Access::ApiToken(scopes))
             }
             Credential::Basic(given) => {
                 let (identifier, password) = given.ok_or(Error::InvalidCredentials)?;
                 let Ok(client) = Client::from_request_parts(parts, app).await;
-                let (credentials, _) = verify(app, &client, &identifier, &password).await?;
+                let (credentials, rehashed) = verify(app, &client, &identifier, &password).await?;
+                if let Some(rehashed) = rehashed {
+                    users::rehash(&app.pool, &credentials, &rehashed).await?;
+                }
                 let user = users::find(&app.pool, credentials.user_id).await?;
-                let user = user.ok_or(Error::InvalidCredentials)?;
-                tracing::debug!(event = "loaded_from_request", user_id = %user.id);
+                let user = user.filter(|user| user.is_active).ok_or(Error::InvalidCredentials)?;
                 (user, Access::Password)
             }
         };
@@ -132,6 +146,12 @@ impl CurrentUser {
     /// `SessionRequired` without a session, `ReauthenticationRequired` when it is not fresh.
     pub fn require_fresh(&self, app: &App) -> Result<()> {
         require_fresh(self.session().ok_or(Error::SessionRequired)?, app)
+    }
+}
+
+impl From<CurrentSession> for CurrentUser {
+    fn from(current: CurrentSession) -> Self {
+        Self { user: current.live.user.clone(), access: Access::Session(Box::new(current)) }
     }
 }
 
@@ -222,7 +242,7 @@ impl FromRequestParts<App> for FreshAdmin {
         if !matches!(current.access, Access::ApiToken(_)) {
             current.require_fresh(app)?;
         }
-        Ok(Self(current.user))
+        Ok(Self(current))
     }
 }
 
@@ -230,8 +250,14 @@ impl FromRequestParts<App> for MaybeAdmin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        match Admin::from_request_parts(parts, app).await {
-            Ok(Admin(user)) => Ok(Self(Some(user))),
+        match FreshAdmin::from_request_parts(parts, app).await {
+            Ok(FreshAdmin(current)) => Ok(Self(Some(current))),
+            // Only an admin is asked for these.
+            Err(
+                error @ (Error::ReauthenticationRequired(_)
+                | Error::SessionRequired
+                | Error::InsufficientScope(_)),
+            ) => Err(error),
             Err(error) if error.parts().0.is_client_error() => Ok(Self(None)),
             // Whether this is an admin cannot be told without the database.
             Err(error) => Err(error),

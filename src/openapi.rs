@@ -96,6 +96,11 @@ fn complete(operation: Option<&mut Operation>, method: Method) {
     if operation.security.as_ref().is_some_and(|schemes| !schemes.contains(&anonymous)) {
         errors.extend([Error::Unauthenticated, Error::SessionExpired, Error::InvalidToken]);
     }
+    let takes_api_key = |requirement: &SecurityRequirement| *requirement == api_key();
+    if operation.security.iter().flatten().any(takes_api_key) {
+        let scope = if method.is_safe() { "read" } else { "write" };
+        errors.push(Error::InsufficientScope(scope));
+    }
     if !method.is_safe() {
         errors.push(Error::CrossOriginRejected("https://other.example".to_owned()));
     }
@@ -126,6 +131,10 @@ fn complete(operation: Option<&mut Operation>, method: Method) {
             response.headers.insert("x-request-id".to_owned(), id);
         }
     }
+}
+
+fn api_key() -> SecurityRequirement {
+    SecurityRequirement::new("api_key", Vec::<String>::new())
 }
 
 /// An example for each code, by status.

@@ -38,7 +38,7 @@ impl Parameters {
         Self(Arc::new(paths.collect()))
     }
 
-    fn unknown(&self, request: &Request) -> Option<String> {
+    fn unknown(&self, request: &Request, app: &App) -> Option<String> {
         let query = request.uri().query()?;
         let path = request.extensions().get::<MatchedPath>()?;
         let method = match *request.method() {
@@ -48,6 +48,7 @@ impl Parameters {
         let known = self.0.get(path.as_str())?.get(method)?;
         form_urlencoded::parse(query.as_bytes())
             .map(|(name, _)| name)
+            .filter(|name| !(app.config.api_key_query.is_on() && name == credential::API_KEY))
             .find(|name| !known.contains(name.as_ref()))
             .map(|name| name.into_owned())
     }
@@ -59,10 +60,7 @@ pub(crate) async fn layer(
     request: Request,
     next: Next,
 ) -> Response {
-    match parameters.unknown(&request) {
-        Some(name) if name == credential::API_KEY && app.config.api_key_query.is_on() => {
-            next.run(request).await
-        }
+    match parameters.unknown(&request, &app) {
         Some(name) => Error::invalid(&name, "unknown", "is not known here").into_response(),
         None => next.run(request).await,
     }

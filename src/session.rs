@@ -156,6 +156,17 @@ pub async fn renew(
     }
 }
 
+/// Makes sure that a session still stands on the same secret, in a transaction in which the account's
+/// row is locked: what ends or renews a session waits for that lock.
+///
+/// # Errors
+/// `SessionExpired` when it does not, and those of the database.
+pub async fn confirm(connection: &mut PgConnection, current: &CurrentSession) -> Result<()> {
+    let (id, record_id) = (current.live.session.id, current.id.record_id());
+    let stands = sessions::stands(connection, id, &record_id).await?;
+    if stands { Ok(()) } else { Err(Error::SessionExpired) }
+}
+
 /// Ends the session that a secret names, if there is one: a logout.
 ///
 /// # Errors

@@ -66,29 +66,39 @@ pub async fn run(config: &Config, import: Import) -> Result<String, String> {
     let done = async {
         store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
         let pool = store::pool(database.options(), config.request_timeout);
-        let report = read(&pool, file, &import).await;
+        let mut report = Report::default();
+        let read = read(&pool, file, &import, &mut report).await;
         pool.close().await;
-        report
+        Ok((report, read))
     };
-    let report = done.await;
+    let done: Result<_, String> = done.await;
     database.close().await;
-    let report = report?;
+    let (mut report, read) = done?;
+    report.refused.sort_unstable();
     for (line, reason) in &report.refused {
         eprintln!("{}:{line}: {reason}", import.file.display());
     }
     let (made, there) = (report.made, report.there);
     let told = format!("{made} accounts made, {there} were there already");
+    if let Err(error) = read {
+        return Err(format!("{told}, and then: {error}"));
+    }
     match report.refused.len() {
         0 => Ok(told),
         refused => Err(format!("{told}, {refused} lines were refused")),
     }
 }
 
-async fn read(pool: &PgPool, file: File, import: &Import) -> Result<Report, String> {
+async fn read(
+    pool: &PgPool,
+    file: File,
+    import: &Import,
+    report: &mut Report,
+) -> Result<(), String> {
     let told = |error: std::io::Error| format!("{}: {error}", import.file.display());
     let progress = ProgressBar::new(file.metadata().map_err(told)?.len());
     let mut lines = BufReader::new(file);
-    let (mut report, mut batch, mut number) = (Report::default(), Vec::new(), 0);
+    let (mut batch, mut number) = (Vec::new(), 0);
     loop {
         let mut line = Vec::new();
         let length = lines.read_until(b'\n', &mut line).map_err(told)?;
@@ -100,14 +110,13 @@ async fn read(pool: &PgPool, file: File, import: &Import) -> Result<Report, Stri
             }
         }
         if batch.len() >= BATCH || length == 0 {
-            store_batch(pool, &mut report, std::mem::take(&mut batch))
+            store_batch(pool, report, std::mem::take(&mut batch))
                 .await
                 .map_err(|error| format!("the database refused: {error}"))?;
         }
         if length == 0 {
             progress.finish_and_clear();
-            report.refused.sort_unstable();
-            return Ok(report);
+            return Ok(());
         }
         progress.inc(length as u64);
     }
@@ -118,21 +127,25 @@ async fn store_batch(
     report: &mut Report,
     batch: Vec<(usize, ImportedUser)>,
 ) -> sqlx::Result<()> {
+    let (mut made, mut there) = (0, 0);
     let mut transaction = store::begin(pool).await?;
     for (number, user) in batch {
         if let Some(id) = users::import(&mut *transaction, &user).await? {
             let (client, details) = (Client::operator(), json!({"imported": true}));
             let created = Event::new(Kind::UserCreated, &client).to(id).details(details);
-            created.record(&mut *transaction).await?;
-            report.made += 1;
+            created.record_silently(&mut *transaction).await?;
+            made += 1;
         } else if users::has_both_names(&mut *transaction, &user.new).await? {
-            report.there += 1;
+            there += 1;
         } else {
             let reason = "another account has this username or email address";
             report.refused.push((number, reason.to_owned()));
         }
     }
-    transaction.commit().await
+    transaction.commit().await?;
+    report.made += made;
+    report.there += there;
+    Ok(())
 }
 
 /// A line as an account, or why it is none.

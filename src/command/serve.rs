@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::audit::{Event, Kind};
+use crate::client::Client;
 use crate::command::Database;
 use crate::config::{Config, LogFormat};
 use crate::password::{self, Hasher};
@@ -137,7 +140,11 @@ async fn make_first_admin(
     };
     let hash = Hasher::new(config.bcrypt_cost).hash(password).await.map_err(|e| e.to_string())?;
     match users::insert_first_admin(pool, &admin, &hash).await.map_err(told)? {
-        Some(admin) => tracing::info!(user_id = %admin.id, "made the first admin"),
+        Some(admin) => {
+            let client = Client::operator();
+            let created = Event::new(Kind::UserCreated, &client).to(admin.id);
+            created.details(json!({"role": admin.role})).record(pool).await.map_err(told)?;
+        }
         // Another replica was faster, or somebody has the name.
         None if users::any_admin(pool).await.map_err(told)? => {}
         None => {

@@ -11,6 +11,7 @@ use crate::account::{self, Actor};
 use crate::client::Client;
 use crate::command::{Database, import};
 use crate::config::Config;
+use crate::error::Error;
 use crate::names::{self, Identifier};
 use crate::password::{self, Hasher};
 use crate::problem::FieldError;
@@ -124,7 +125,7 @@ impl Task {
                 let mut transaction = store::begin(pool).await.map_err(failed)?;
                 let (actor, client) = (Actor::Operator, Client::operator());
                 let user = account::create(&mut transaction, &new, &hash, actor, &client).await;
-                let user = user.map_err(|error| error.to_string())?;
+                let user = user.map_err(|error| cause(&error))?;
                 transaction.commit().await.map_err(failed)?;
                 let name = user.username.or(user.email).unwrap_or_default();
                 let role = if user.role == Role::Admin { "admin" } else { "user" };
@@ -156,13 +157,19 @@ async fn change(pool: &PgPool, account: &str, changes: Changes) -> Result<(), St
     let mut transaction = store::begin(pool).await.map_err(failed)?;
     let client = Client::operator();
     let changed = account::update(&mut transaction, id, &changes, Actor::Operator, &client).await;
-    changed.map_err(|error| error.to_string())?;
+    changed.map_err(|error| cause(&error))?;
     transaction.commit().await.map_err(failed)
 }
 
 async fn find(pool: &PgPool, account: &str) -> Result<Uuid, String> {
     let found = users::find_credentials(pool, &Identifier::new(account)).await.map_err(failed)?;
     found.map(|found| found.user_id).ok_or_else(|| format!("there is no account {account}"))
+}
+
+/// An error in words for an operator, who may know the cause.
+fn cause(error: &Error) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), |source| format!("the database refused: {source}"))
 }
 
 fn failed(error: sqlx::Error) -> String {

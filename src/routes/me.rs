@@ -31,15 +31,15 @@ use crate::store::users::{Changes, User};
 pub(super) struct UpdateMe {
     /// 3 to 32 of `a-z 0-9 . _ -`, in any case.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 3, max_length = 32)]
     pub(super) username: Option<Option<String>>,
     /// At most 254 characters. Another address needs a fresh session.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 254)]
     pub(super) email: Option<Option<String>>,
     /// At most 200 characters.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 200)]
     pub(super) name: Option<Option<String>>,
 }
 
@@ -72,12 +72,9 @@ pub(super) async fn update_me(
     Json(request): Json<UpdateMe>,
 ) -> Result<Json<User>> {
     let changes = request.check(vec![])?;
-    if changes.email.as_ref().is_some_and(|email| *email != current.user.email) {
-        current.require_fresh(&app)?;
-    }
     let mut transaction = store::begin(&app.pool).await?;
-    let id = current.user.id;
-    let user = account::update(&mut transaction, id, &changes, Actor::Owner, &client).await?;
+    let (id, actor) = (current.user.id, Actor::Owner(&current, &app));
+    let user = account::update(&mut transaction, id, &changes, actor, &client).await?;
     transaction.commit().await?;
     Ok(Json(user))
 }
@@ -87,17 +84,23 @@ pub(super) async fn update_me(
 /// Ends its sessions and tokens. The last active admin cannot be deleted.
 #[utoipa::path(
     delete, path = "/me", tag = "me", security(("cookie" = []), ("bearer" = [])),
-    responses((status = NO_CONTENT, description = "The account is gone"), DeleteProblems),
+    responses(
+        (status = NO_CONTENT, description = "The account is gone", headers(("set-cookie" = String, description = "Removes the cookie, if the session came in it"))),
+        DeleteProblems,
+    ),
 )]
 pub(super) async fn delete_me(
     State(app): State<App>,
     client: Client,
     FreshUser(current): FreshUser,
 ) -> Result<Response> {
+    let transport = current.live.session.transport;
+    let current = CurrentUser::from(current);
     let mut transaction = store::begin(&app.pool).await?;
-    account::delete(&mut transaction, current.live.user.id, Actor::Owner, &client).await?;
+    let (id, actor) = (current.user.id, Actor::Owner(&current, &app));
+    account::delete(&mut transaction, id, actor, &client).await?;
     transaction.commit().await?;
-    Ok(ended_session(&app, current.live.session.transport))
+    Ok(ended_session(&app, transport))
 }
 
 impl UpdateMe {

@@ -85,7 +85,7 @@ pub(super) struct ListUsers {
     is_active: Option<bool>,
 }
 
-problems!(CreateUserProblems: Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
+problems!(CreateUserProblems: Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
 problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 
 /// Register, or make an account as an admin
@@ -124,7 +124,7 @@ pub(super) async fn create_user(
     let hash = app.hasher.hash(&request.password).await?;
     if let Some(admin) = admin {
         let mut transaction = store::begin(&app.pool).await?;
-        let actor = Actor::Admin(admin.id);
+        let actor = Actor::Admin(&admin);
         let user = account::create(&mut transaction, &new, &hash, actor, &client).await?;
         transaction.commit().await?;
         let location = location(&user);
@@ -133,10 +133,12 @@ pub(super) async fn create_user(
     }
     let begin = wanted.begin(&client, replaces.as_ref(), None);
     let begun = session::begin(&app, begin, async |connection| {
-        let user = account::create(connection, &new, &hash, Actor::Owner, &client).await?;
+        let user = account::create(connection, &new, &hash, Actor::Registrant, &client).await?;
         let credentials =
             Credentials { user_id: user.id, password_hash: hash.into(), is_active: true };
-        users::record_login(connection, &credentials, None).await?.ok_or(Error::InvalidCredentials)
+        users::record_login(connection, &credentials, None)
+            .await?
+            .ok_or_else(|| Error::internal("an account that was just made is not there"))
     });
     let begun = begun.await?;
     let (set_cookie, token) = hand_out(&begun, &app.cookies);

@@ -33,19 +33,21 @@ pub async fn find(
     // A session with a very short idle time must be kept up more often than once a minute.
     let touch_after = TOUCH_AFTER.min(app.config.session_idle / 4);
     let comparison = Comparison { client, compare, fresh_for: app.config.fresh_for, touch_after };
-    let live = sessions::find_live(&app.pool, &id.record_id(), transport, &comparison).await?;
+    let record_id = id.record_id();
+    let live = sessions::find_live(&app.pool, &record_id, transport, &comparison).await?;
     let mut live = live.ok_or(Error::SessionExpired)?;
     if live.differs {
         if protection == SessionProtection::Strong && !live.session.remember {
-            end(app, &live, client).await?;
+            end_for_protection(app, &live, &record_id, client).await?;
             return Err(Error::SessionExpired);
         }
-        make_stale(app, &mut live, client).await?;
+        make_stale(app, &mut live, &record_id, client).await?;
     }
     if live.touch_due {
         let remember = live.session.remember;
         let network = client.network().filter(|_| compare && !live.differs);
         let touch = Touch {
+            record_id: &record_id,
             idle: (!remember).then_some(app.config.session_idle),
             refresh: remember && app.config.remember_refresh.is_on(),
             touch_after,
@@ -54,7 +56,7 @@ pub async fn find(
         };
         let touched = async {
             let mut connection = app.pool.acquire().await?;
-            sessions::touch(&mut connection, live.session.id, &touch).await
+            sessions::touch(&mut connection, &mut live, &touch).await
         };
         if let Err(error) = touched.await {
             // The session stands; what is lost is a minute of its idle time.
@@ -65,13 +67,13 @@ pub async fn find(
 }
 
 /// Makes the session not fresh, for good: going back to the first client undoes nothing.
-async fn make_stale(app: &App, live: &mut Live, client: &Client) -> Result<()> {
+async fn make_stale(app: &App, live: &mut Live, record_id: &str, client: &Client) -> Result<()> {
     live.is_fresh = false;
     if live.is_protected {
         return Ok(());
     }
     let mut transaction = store::begin(&app.pool).await?;
-    let protected = sessions::protect(&mut transaction, live.session.id).await?;
+    let protected = sessions::protect(&mut transaction, live.session.id, record_id).await?;
     let protected = protected.ok_or(Error::SessionExpired)?;
     if protected.is_first {
         event(live, client, "not_fresh").record(&mut *transaction).await?;
@@ -81,11 +83,18 @@ async fn make_stale(app: &App, live: &mut Live, client: &Client) -> Result<()> {
     Ok(())
 }
 
-async fn end(app: &App, live: &Live, client: &Client) -> Result<()> {
+async fn end_for_protection(
+    app: &App,
+    live: &Live,
+    record_id: &str,
+    client: &Client,
+) -> Result<()> {
     let owned = Owned { id: live.session.id, user_id: live.user.id };
     let mut transaction = store::begin(&app.pool).await?;
     users::lock(&mut transaction, &[owned.user_id]).await?;
-    if sessions::delete(&mut transaction, owned).await? {
+    // One that was renewed since is another client's by now.
+    let stands = sessions::stands(&mut *transaction, owned.id, record_id).await?;
+    if stands && sessions::delete(&mut transaction, owned).await? {
         event(live, client, "ended").record(&mut *transaction).await?;
     }
     Ok(transaction.commit().await?)

@@ -132,10 +132,11 @@ pub async fn find_live(
         r#"with used as (
              update api_tokens set last_used_at = now()
              where id = (
-                 select id from api_tokens
-                 where hash = $1
-                     and (last_used_at is null or last_used_at < now() - interval '1 minute')
-                 for update skip locked
+                 select t.id from api_tokens t join users u on u.id = t.user_id
+                 where t.hash = $1 and (t.expires_at is null or t.expires_at > now())
+                     and u.is_active
+                     and (t.last_used_at is null or t.last_used_at < now() - interval '1 minute')
+                 for update of t skip locked
              )
            )
            select u.id, u.username, u.email, u.email_verified, u.name, u.role as "role: Role",

@@ -84,6 +84,32 @@ pub struct Filter<'a> {
     pub since: Option<OffsetDateTime>,
 }
 
+/// A page of what happened to an account, the newest first, for its owner: where the requests of
+/// others came from is not theirs to know.
+pub async fn list_own(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    paging: &Paging,
+) -> sqlx::Result<Vec<AuditEvent>> {
+    sqlx::query_as!(
+        AuditEvent,
+        "select id, at, kind, outcome, user_id, actor_id, session_id,
+             case when coalesce(actor_id, $1) = $1 then host(ip) end as ip,
+             case when coalesce(actor_id, $1) = $1 then user_agent end as user_agent,
+             case when coalesce(actor_id, $1) = $1 then request_id end as request_id,
+             details
+         from audit_events
+         where user_id = $1 and ($2::uuid is null or id < $2)
+         order by id desc
+         limit $3",
+        user_id,
+        paging.before,
+        paging.limit + 1,
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Writes an event down.
 pub async fn insert(db: impl PgExecutor<'_>, event: &NewAuditEvent<'_>) -> sqlx::Result<()> {
     sqlx::query!(
@@ -133,11 +159,12 @@ pub async fn list(
     .await
 }
 
-/// Takes out of all events what is personal of an account that is being deleted.
+/// Takes out of all events what is personal of an account that is being deleted: where its requests
+/// came from. The address of an admin who changed it is the admin's.
 pub async fn anonymize(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<()> {
     sqlx::query!(
-        "update audit_events set ip = null, user_agent = null, details = '{}'
-         where user_id = $1 or actor_id = $1",
+        "update audit_events set ip = null, user_agent = null, request_id = null
+         where actor_id = $1 or (user_id = $1 and actor_id is null)",
         user_id,
     )
     .execute(db)

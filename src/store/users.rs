@@ -27,7 +27,7 @@ mod login;
 mod making;
 
 pub use self::login::{
-    Credentials, find_credentials, find_credentials_of, lock_verified, record_login,
+    Credentials, find_credentials, find_credentials_of, lock_verified, record_login, rehash,
 };
 pub use self::making::{
     ImportedUser, NewUser, any_admin, has_both_names, import, insert, insert_first_admin,
@@ -108,6 +108,12 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Whether nothing is given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields().is_empty() && self.password_hash.is_none()
+    }
+
     /// The names of the fields that are given, but for the password.
     #[must_use]
     pub fn fields(&self) -> Vec<&'static str> {

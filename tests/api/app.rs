@@ -10,7 +10,7 @@ use reqwest::header::{COOKIE, HeaderMap, HeaderName, SET_COOKIE};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 
 use crate::cluster::Database;
@@ -57,6 +57,11 @@ impl TestApp {
         let pool =
             PgPoolOptions::new().max_connections(4).connect_lazy_with(database.options.clone());
         Self { base, pool, config, database }
+    }
+
+    /// For a pool of the test's own.
+    pub fn database_options(&self) -> PgConnectOptions {
+        self.database.options.clone()
     }
 
     /// For another process that is to use the same database.

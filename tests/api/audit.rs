@@ -102,6 +102,8 @@ async fn an_admin_reads_what_happened_to_everybody() {
         ["user_updated", "login_failed", "logged_in", "user_created", "logged_in", "user_created"]
     );
     let disabled = &all["items"][0];
+    assert_eq!(disabled["details"], json!({"fields": ["is_active"], "is_active": false}));
+    assert_eq!(disabled["ip"], "127.0.0.1");
     assert_eq!(
         (&disabled["user_id"], &disabled["actor_id"]),
         (&json!(user.id()), &json!(admin.id()))
@@ -120,6 +122,23 @@ async fn an_admin_reads_what_happened_to_everybody() {
     ] {
         assert_eq!(admin.get(&format!("/audit?{query}")).await.faults()[0].0, field);
     }
+}
+
+#[tokio::test]
+async fn where_an_admin_works_is_not_for_users_to_know() {
+    let app = TestApp::start().await;
+    let (user, admin) = (app.user().await, app.admin().await);
+    admin.patch(&format!("/users/{}", user.id()), json!({"name": "B"})).await.ok();
+    let page = user.get("/me/activity").await.ok();
+    let (by_admin, own) = (&page["items"][0], &page["items"][1]);
+    assert_eq!(
+        (&by_admin["kind"], &by_admin["actor_id"]),
+        (&json!("user_updated"), &json!(admin.id()))
+    );
+    for field in ["ip", "user_agent", "request_id"] {
+        assert_eq!(by_admin[field], Value::Null, "{by_admin}");
+    }
+    assert_eq!(own["ip"], "127.0.0.1");
 }
 
 #[tokio::test]

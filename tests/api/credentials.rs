@@ -54,6 +54,48 @@ async fn a_name_and_a_password_may_come_with_the_request() {
 }
 
 #[tokio::test]
+async fn a_password_with_the_request_replaces_an_old_hash_once() {
+    let app = TestApp::with(|config| config.basic_auth = Switch::On).await;
+    let user = app.user().await;
+    let plain = bcrypt::hash(PASSWORD, 4).unwrap();
+    sqlx::query("update users set password_hash = $1")
+        .bind(plain)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let client = basic(&app.anonymous(), user.username(), PASSWORD);
+    let mut hashes = Vec::new();
+    for _ in 0..2 {
+        client.get("/me").await.ok();
+        let hash: String = sqlx::query_scalar("select password_hash from users")
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+        hashes.push(hash);
+    }
+    assert!(hashes[0].starts_with("$bcrypt-sha256$v=2") && hashes[0] == hashes[1], "{hashes:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_brings_a_header_leaves_the_cookies_session_alone() {
+    let app = TestApp::with(|config| config.basic_auth = Switch::On).await;
+    let user = app.user().await;
+    let token = user.token(json!({"name": "t"})).await;
+    app.sql("update sessions set last_seen_at = now() - interval '1 hour'").await;
+    for client in [
+        user.with("authorization", &format!("Bearer {token}")),
+        user.with("x-api-key", &token),
+        basic(&user, user.username(), PASSWORD),
+    ] {
+        let answer = client.with("user-agent", "another").get("/me").await.status(200);
+        assert_eq!(answer.header("set-cookie"), None);
+    }
+    let query = "select last_seen_at < now() - interval '59 minutes' and protected_at is null from sessions";
+    let untouched: bool = sqlx::query_scalar(query).fetch_one(&app.pool).await.unwrap();
+    assert!(untouched);
+}
+
+#[tokio::test]
 async fn a_token_in_the_query_counts_only_where_that_is_on() {
     let off = TestApp::start().await;
     let user = off.user().await;
@@ -64,6 +106,10 @@ async fn a_token_in_the_query_counts_only_where_that_is_on() {
     config.api_key_query = Switch::On;
     let on = off.replica_with(config).await;
     assert_eq!(on.anonymous().get(&path).await.ok()["id"], user.id());
+    let admin = off.admin().await.token(json!({"name": "t", "scopes": ["admin"]})).await;
+    let faults = on.anonymous().get(&format!("/users?api_key={admin}&rol=admin")).await.faults();
+    assert_eq!(faults[0].0, "rol");
+    on.anonymous().get(&format!("/users?api_key={admin}&role=admin")).await.ok();
     on.anonymous().get("/me?api_key=nonsense").await.problem(401, "invalid_token");
     on.anonymous().get(&format!("{path}&api_key={token}")).await.problem(401, "invalid_token");
     user.to(&on).get("/me?api_key=nonsense").await.problem(401, "invalid_token");

@@ -49,6 +49,39 @@ async fn a_client_that_hangs_up_leaves_no_transaction_behind() {
 }
 
 #[tokio::test]
+async fn a_begin_that_is_cut_off_leaves_no_transaction_behind() {
+    let app = TestApp::start().await;
+    let pool = store::pool(app.database_options(), Duration::from_secs(30));
+    let (mut cut_off, mut left) = (0, 0);
+    let query = "select count(*) from pg_stat_activity
+                 where datname = current_database() and state like 'idle in transaction%'";
+    let open = async || -> i64 { sqlx::query_scalar(query).fetch_one(&app.pool).await.unwrap() };
+    for patience in 0..400 {
+        // Whoever is cut off while it connects never comes to BEGIN.
+        store::ping(&pool).await.unwrap();
+        // Somebody who gives up after so many looks; a timer is too coarse for this.
+        let give_up = async {
+            for _ in 0..patience {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            begun = store::begin(&pool) => drop(begun.unwrap()),
+            () = give_up => cut_off += 1,
+        }
+        // The next one to begin on the same connection would tidy up.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        if open().await > 0 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            left += open().await;
+        }
+    }
+    assert_eq!(left, 0, "after {cut_off} that were cut off");
+    assert!(cut_off > 20, "{cut_off}");
+}
+
+#[tokio::test]
 async fn one_locked_row_does_not_take_the_service_down() {
     let app = TestApp::start().await;
     let (user, other) = (app.user().await, app.user().await);

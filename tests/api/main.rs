@@ -24,6 +24,7 @@ mod races;
 mod serve;
 mod session;
 mod sessions;
+mod statements;
 mod tokens;
 mod user;
 mod user_command;

@@ -224,13 +224,13 @@ async fn a_remembered_session_has_no_idle_time() {
 
 #[tokio::test]
 async fn a_short_idle_time_ends_a_session_that_is_not_used_and_none_that_is() {
-    let app = TestApp::with(|config| config.session_idle = Duration::from_secs(2)).await;
+    let app = TestApp::with(|config| config.session_idle = Duration::from_secs(4)).await;
     let user = app.user().await;
-    for _ in 0..8 {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
         user.get("/me").await.ok();
     }
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep(Duration::from_millis(4500)).await;
     user.get("/me").await.problem(401, "session_expired");
 }
 

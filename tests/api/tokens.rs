@@ -138,6 +138,7 @@ async fn wrong_wishes_are_named() {
         (json!({"name": "t", "scopes": [{"read": null}]}), "scopes[0]"),
         (json!({"name": "t", "scopes": null}), "scopes"),
         (json!({"name": "t", "expires_at": "tomorrow"}), "expires_at"),
+        (json!({"name": "t", "expires_at": "9999-12-31T23:59:59-23:59"}), "expires_at"),
         (json!({"name": "t", "expires_at": "2020-01-01T00:00:00Z"}), "expires_at"),
     ] {
         assert_eq!(user.post("/me/tokens", body.clone()).await.faults()[0].0, field, "{body}");
@@ -156,4 +157,36 @@ async fn its_use_is_written_down_once_a_minute() {
         let now: bool = sqlx::query_scalar(query).fetch_one(&app.pool).await.unwrap();
         assert_eq!(now, written, "{ago}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_token_comes_of_a_session_that_was_just_ended() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let user = app.user().await;
+    let (mut made, mut refused) = (0, 0);
+    for _ in 0..15 {
+        let secret = user.login().await.status(200).cookie();
+        let tries: Vec<_> = (0..6)
+            .map(|i| {
+                let client = if i % 2 == 0 { &app } else { &replica }.with_cookie(&secret);
+                tokio::spawn(async move { client.post("/me/tokens", json!({"name": "t"})).await })
+            })
+            .collect();
+        user.delete("/me/sessions?include=current").await.status(204);
+        let before = app.count("api_tokens").await;
+        for attempt in tries {
+            match attempt.await.unwrap() {
+                answer if answer.code == 201 => made += 1,
+                answer => {
+                    answer.problem(401, "session_expired");
+                    refused += 1;
+                }
+            }
+        }
+        // Whoever was answered after the end made none after the end.
+        assert_eq!(app.count("api_tokens").await, before);
+    }
+    println!("{made} tokens made before the end of their session, {refused} refused");
+    assert!(refused > 0);
 }

@@ -178,6 +178,25 @@ async fn an_admin_makes_accounts_and_stays_who_they_are() {
 }
 
 #[tokio::test]
+async fn an_admin_makes_accounts_only_with_a_fresh_session_or_a_token_for_it() {
+    let app = TestApp::with(|config| config.basic_auth = portcullis::config::Switch::On).await;
+    let admin = app.admin().await;
+    let new = json!({"username": "mallory", "password": PASSWORD, "role": "admin"});
+    let read = admin.token(json!({"name": "t", "scopes": ["read", "write"]})).await;
+    let answer = app.with_token(&read).post("/users", new.clone()).await;
+    answer.problem(403, "insufficient_scope");
+    app.stale().await;
+    admin.post("/users", new.clone()).await.problem(401, "reauthentication_required");
+    let basic = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        format!("{}:{PASSWORD}", admin.username()),
+    );
+    let basic = app.anonymous().with("authorization", &format!("Basic {basic}"));
+    basic.post("/users", new).await.problem(403, "session_required");
+    assert_eq!(app.count("users").await, 1);
+}
+
+#[tokio::test]
 async fn closed_registration_is_open_to_admins() {
     let app = TestApp::start().await;
     let (user, admin) = (app.user().await, app.admin().await);

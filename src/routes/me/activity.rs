@@ -8,7 +8,7 @@ use crate::extract::{Json, Query};
 use crate::openapi::problems;
 use crate::page::{Page, PageQuery};
 use crate::state::App;
-use crate::store::audit_events::{self, AuditEvent, Filter};
+use crate::store::audit_events::{self, AuditEvent};
 
 problems!(ActivityProblems: Error::InsufficientScope("read"));
 
@@ -26,7 +26,6 @@ pub(crate) async fn list_my_activity(
     Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<AuditEvent>>> {
     let paging = paging.check()?;
-    let filter = Filter { user_id: Some(user.id), ..Filter::default() };
-    let rows = audit_events::list(&app.pool, &filter, &paging).await?;
+    let rows = audit_events::list_own(&app.pool, user.id, &paging).await?;
     Ok(Json(paging.page(rows, |event| event.id)))
 }

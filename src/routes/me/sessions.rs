@@ -62,7 +62,7 @@ pub(crate) async fn list_my_sessions(
 #[utoipa::path(
     delete, path = "/me/sessions/{id}", tag = "me", params(("id" = Uuid, Path, description = "The session's id")),
     security(("cookie" = []), ("bearer" = [])),
-    responses((status = NO_CONTENT, description = "The session has ended"), SessionProblems),
+    responses((status = NO_CONTENT, description = "The session has ended", headers(("set-cookie" = String, description = "Removes the cookie, if it was the current session's"))), SessionProblems),
 )]
 pub(crate) async fn revoke_my_session(
     State(app): State<App>,
@@ -86,7 +86,7 @@ pub(crate) async fn revoke_my_session(
 #[utoipa::path(
     delete, path = "/me/sessions", tag = "me", params(RevokeSessions),
     security(("cookie" = []), ("bearer" = [])),
-    responses((status = NO_CONTENT, description = "The sessions have ended"), SessionProblems),
+    responses((status = NO_CONTENT, description = "The sessions have ended", headers(("set-cookie" = String, description = "Removes the cookie, if it was the current session's"))), SessionProblems),
 )]
 pub(crate) async fn revoke_my_sessions(
     State(app): State<App>,

@@ -18,6 +18,7 @@ use crate::names;
 use crate::openapi::problems;
 use crate::page::{Page, PageQuery};
 use crate::problem::FieldError;
+use crate::session;
 use crate::state::App;
 use crate::store;
 use crate::store::api_tokens::{self, ApiToken, NewApiToken, Scope};
@@ -31,6 +32,7 @@ use crate::token::ApiTokenSecret;
 #[schema(example = json!({"name": "backup script", "scopes": ["read"], "expires_at": "2027-12-31T00:00:00Z"}))]
 pub(crate) struct CreateToken {
     /// What to call it, at most 200 characters.
+    #[schema(min_length = 1, max_length = 200)]
     name: String,
     /// What it may do; `["read"]` unless it is said.
     #[serde(default, deserialize_with = "words")]
@@ -86,10 +88,11 @@ pub(crate) async fn list_my_tokens(
 pub(crate) async fn create_my_token(
     State(app): State<App>,
     client: Client,
-    FreshUser(CurrentSession { live, .. }): FreshUser,
+    FreshUser(current): FreshUser,
     Json(request): Json<CreateToken>,
 ) -> Result<Response> {
     let (name, scopes) = request.check()?;
+    let live = &current.live;
     if scopes.contains(&Scope::Admin) && live.user.role != users::Role::Admin {
         return Err(Error::Forbidden);
     }
@@ -98,6 +101,10 @@ pub(crate) async fn create_my_token(
     let hash = secret.hash();
     let new = NewApiToken { user_id, name: &name, hash: &hash, scopes: &scopes, expires_at };
     let mut transaction = store::begin(&app.pool).await?;
+    // A token outlives the session: none may come of one that has just been ended. Losing the role
+    // ends sessions too.
+    users::lock(&mut transaction, &[user_id]).await?;
+    session::confirm(&mut transaction, &current).await?;
     let api_token = api_tokens::insert(&mut *transaction, &new).await?;
     let created = Event::new(Kind::TokenCreated, &client).by_own(user_id);
     let details = json!({"token_id": api_token.id, "scopes": api_token.scopes});

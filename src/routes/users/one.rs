@@ -26,15 +26,15 @@ use crate::store::users::{self, Role, User};
 pub(crate) struct UpdateUser {
     /// 3 to 32 of `a-z 0-9 . _ -`, in any case.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 3, max_length = 32)]
     username: Option<Option<String>>,
     /// At most 254 characters.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 254)]
     email: Option<Option<String>>,
     /// At most 200 characters.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 200)]
     name: Option<Option<String>>,
     /// Demoting an admin ends their sessions.
     #[serde(default, deserialize_with = "word")]
@@ -95,7 +95,7 @@ pub(crate) async fn update_user(
         changes.password_hash = Some(app.hasher.hash(password).await?);
     }
     let mut transaction = store::begin(&app.pool).await?;
-    let actor = Actor::Admin(admin.id);
+    let actor = Actor::Admin(&admin);
     let user = account::update(&mut transaction, id, &changes, actor, &client).await?;
     transaction.commit().await?;
     Ok(Json(user))
@@ -116,7 +116,7 @@ pub(crate) async fn delete_user(
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
     let mut transaction = store::begin(&app.pool).await?;
-    account::delete(&mut transaction, id, Actor::Admin(admin.id), &client).await?;
+    account::delete(&mut transaction, id, Actor::Admin(&admin), &client).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

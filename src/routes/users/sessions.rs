@@ -55,6 +55,6 @@ pub(crate) async fn revoke_user_sessions(
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
     users::find(&app.pool, id).await?.ok_or(Error::NotFound)?;
-    session::revoke_all(&app, id, None, admin.id, &client).await?;
+    session::revoke_all(&app, id, None, admin.user.id, &client).await?;
     Ok(StatusCode::NO_CONTENT)
 }

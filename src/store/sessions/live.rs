@@ -45,6 +45,8 @@ pub struct Comparison<'a> {
 /// How the use of a session is written down.
 #[derive(Debug)]
 pub struct Touch<'a> {
+    /// The record that it was found by; one that was renewed since is left alone.
+    pub record_id: &'a str,
     /// How long it stands unused; `None` when that does not end it.
     pub idle: Option<Duration>,
     /// Whether use extends a remembered session.
@@ -132,7 +134,11 @@ pub async fn find_live(
 
 /// Writes down that a session is in use. Many requests at once write once: a row that is locked is
 /// left to whoever has it.
-pub async fn touch(connection: &mut PgConnection, id: Uuid, touch: &Touch<'_>) -> sqlx::Result<()> {
+pub async fn touch(
+    connection: &mut PgConnection,
+    live: &mut Live,
+    touch: &Touch<'_>,
+) -> sqlx::Result<()> {
     let touched = sqlx::query!(
         r#"update sessions
          set last_seen_at = now(),
@@ -145,24 +151,31 @@ pub async fn touch(connection: &mut PgConnection, id: Uuid, touch: &Touch<'_>) -
              network6 = case family($5::text::inet) when 6 then coalesce(network6, $5::text::cidr) else network6 end
          where id = (
              select id from sessions
-             where id = $1 and last_seen_at < now() - $3::interval and expires_at > now()
+             where id = $1 and record_id = $6 and expires_at > now()
+                 and last_seen_at < now() - $3::interval
              for update skip locked
          )
-         returning record_id, ends_at"#,
-        id,
+         returning ends_at, expires_at, last_seen_at"#,
+        live.session.id,
         touch.idle.map(interval).transpose()?,
         interval(touch.touch_after)?,
         touch.refresh,
         touch.network,
+        touch.record_id,
     )
     .fetch_optional(&mut *connection)
     .await?;
-    if let Some(touched) = touched.filter(|_| touch.refresh) {
+    let Some(touched) = touched else { return Ok(()) };
+    live.ends_at = touched.ends_at;
+    live.session.expires_at = touched.expires_at;
+    live.session.last_seen_at = touched.last_seen_at;
+    if touch.refresh {
         // The session would fall with its record.
         sqlx::query!(
-            "update session_records set expiry_date = greatest(expiry_date, $2::timestamptz + $3::interval)
+            "update session_records
+             set expiry_date = greatest(expiry_date, $2::timestamptz + $3::interval)
              where id = $1",
-            touched.record_id,
+            touch.record_id,
             touched.ends_at,
             interval(touch.slack)?,
         )
@@ -182,14 +195,19 @@ pub struct Protected {
 }
 
 /// Writes down that a session was used by another client than the one that gave the password, if
-/// nobody did yet. `None` when the session has ended.
-pub async fn protect(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Protected>> {
+/// nobody did yet. `None` when the session has ended, or was renewed since.
+pub async fn protect(
+    connection: &mut PgConnection,
+    id: Uuid,
+    record_id: &str,
+) -> sqlx::Result<Option<Protected>> {
     sqlx::query_as!(
         Protected,
         r#"update sessions set protected_at = coalesce(protected_at, now())
-         where id = $1
+         where id = $1 and record_id = $2
          returning protected_at as "at!", protected_at = now() as "is_first!""#,
         id,
+        record_id,
     )
     .fetch_optional(connection)
     .await

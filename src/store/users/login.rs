@@ -75,6 +75,23 @@ pub async fn lock_verified(
     .await
 }
 
+/// Stores another hash of the same password, unless the stored one has changed since.
+pub async fn rehash(
+    db: impl PgExecutor<'_>,
+    verified: &Credentials,
+    rehashed: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update users set password_hash = $3 where id = $1 and password_hash = $2",
+        verified.user_id,
+        verified.hash(),
+        rehashed,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
 /// Writes down a login, if the account still is as it was when the password was checked, and
 /// locks its row. `rehashed` takes the place of the stored hash.
 ///
