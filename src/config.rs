@@ -1,5 +1,6 @@
 //! Every setting, its default and its limits. `--help` prints this file.
 
+mod choices;
 mod values;
 
 use std::env::VarError;
@@ -8,10 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Command, FromArgMatches, ValueEnum};
+use clap::{Args, Command, FromArgMatches};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use choices::{LogFormat, Registration, SameSite, SessionProtection, Switch};
 pub use values::{Origin, PublicUrl, duration};
 
 /// The settings of one Portcullis. Secrets have no flag: a command line is for all to see.
@@ -131,63 +133,6 @@ Secrets, as environment variables only:
 
 Durations are written 30s, 15m, 12h, 7d. An empty variable counts as unset. A .env file in the
 working directory is read; the real environment wins over it.";
-
-/// `SameSite` of the session cookie (RFC 6265bis §5.6.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SameSite {
-    /// Sent from other sites only by following a link.
-    Lax,
-    /// Never sent from other sites.
-    Strict,
-    /// Sent from every site.
-    None,
-}
-
-/// Who may make an account by `POST /users`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Registration {
-    /// Anyone.
-    Open,
-    /// Admins only.
-    Closed,
-}
-
-/// Session protection, as Flask-Login's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SessionProtection {
-    /// Nothing.
-    Off,
-    /// It is no longer fresh.
-    Basic,
-    /// It ends; a remembered one is only no longer fresh.
-    Strong,
-}
-
-/// A setting that is on or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// As it says.
-    On,
-    /// As it says.
-    Off,
-}
-
-impl Switch {
-    /// Whether it is on.
-    #[must_use]
-    pub fn is_on(self) -> bool {
-        self == Self::On
-    }
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line, for machines.
-    Json,
-}
 
 impl Config {
     /// The settings of the environment, for the commands that take none as flags.

@@ -11,7 +11,8 @@ use secrecy::SecretString;
 use url::form_urlencoded;
 
 use crate::names::Identifier;
-use crate::session::{GivenCookie, SessionId};
+use crate::session::cookie::GivenCookie;
+use crate::session::records::SessionId;
 use crate::state::App;
 use crate::store::sessions::Transport;
 use crate::token::ApiTokenSecret;

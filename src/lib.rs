@@ -22,6 +22,7 @@ pub mod page;
 mod parameters;
 pub mod password;
 pub mod problem;
+mod problem_examples;
 pub mod request_id;
 mod routes;
 pub mod server;

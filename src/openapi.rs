@@ -3,24 +3,18 @@
 //! Handlers say what is their own; the errors that follow from a call's nature (it needs a login,
 //! it reads a body, it can be slow) are added here, each with an example made from `Error` itself.
 
-use std::collections::BTreeMap;
-
 use axum::http::Method;
 use utoipa::OpenApi;
-use utoipa::openapi::example::{Example, ExampleBuilder};
-use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type};
 
 use crate::error::Error;
 use crate::problem::{FieldError, Problem};
+use crate::problem_examples::{examples, examples_of, header, responses_of};
 use crate::{credential, routes, token};
-
-/// The content type of every error.
-const PROBLEM: &str = "application/problem+json";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,7 +29,7 @@ const PROBLEM: &str = "application/problem+json";
     servers((url = "/", description = "This service")),
     tags(
         (name = "session", description = "Log in, be known, log out"),
-        (name = "me", description = "The own account"),
+        (name = "me", description = "The caller's own account"),
         (name = "users", description = "Accounts, for admins; and registration"),
         (name = "service", description = "Whether the service is well"),
     ),
@@ -136,72 +130,3 @@ fn complete(operation: Option<&mut Operation>, method: Method) {
 fn api_key() -> SecurityRequirement {
     SecurityRequirement::new("api_key", Vec::<String>::new())
 }
-
-/// An example for each code, by status.
-type Examples = BTreeMap<String, BTreeMap<String, RefOr<Example>>>;
-
-/// The responses that these errors come to: one a status, with an example a code.
-pub(crate) fn problem_responses(errors: &[Error]) -> BTreeMap<String, RefOr<Response>> {
-    responses_of(examples(errors))
-}
-
-fn examples(errors: &[Error]) -> Examples {
-    let mut examples = Examples::new();
-    for error in errors {
-        let (status, code, title) = error.parts();
-        let problem = error.problem("019a5f3c-7a10-7c60-9d6e-0c8f6f1a2b3c");
-        let example =
-            ExampleBuilder::new().summary(title).value(serde_json::to_value(problem).ok());
-        let of_status = examples.entry(status.as_u16().to_string()).or_default();
-        of_status.insert(code.to_owned(), RefOr::T(example.build()));
-    }
-    examples
-}
-
-/// The examples that a handler's own problems came with.
-fn examples_of(response: &RefOr<Response>) -> BTreeMap<String, RefOr<Example>> {
-    let RefOr::T(response) = response else { return BTreeMap::new() };
-    let Some(RefOr::T(content)) = response.content.get(PROBLEM) else { return BTreeMap::new() };
-    content.examples.clone().into_iter().collect()
-}
-
-fn responses_of(examples: Examples) -> BTreeMap<String, RefOr<Response>> {
-    let responses = examples.into_iter().map(|(status, examples)| {
-        let codes = examples.keys().map(|code| format!("`{code}`")).collect::<Vec<_>>();
-        let content = ContentBuilder::new()
-            .schema(Some(Ref::from_schema_name("Problem")))
-            .examples_from_iter(examples)
-            .build();
-        let mut response =
-            ResponseBuilder::new().description(codes.join(", ")).content(PROBLEM, content).build();
-        let (name, description) = match status.as_str() {
-            "401" => ("www-authenticate", "A Bearer challenge (RFC 6750)"),
-            "503" => ("retry-after", "Seconds to wait before the next try"),
-            _ => return (status, RefOr::T(response)),
-        };
-        response.headers.insert(name.to_owned(), header(description));
-        (status, RefOr::T(response))
-    });
-    responses.collect()
-}
-
-fn header(description: &str) -> RefOr<Header> {
-    let header = HeaderBuilder::new()
-        .schema(Some(Object::with_type(Type::String)))
-        .description(Some(description));
-    RefOr::T(header.build())
-}
-
-/// Declares a type that stands for some errors in a handler's `responses(…)`.
-macro_rules! problems {
-    ($name:ident: $($error:expr),+ $(,)?) => {
-        struct $name;
-
-        impl utoipa::IntoResponses for $name {
-            fn responses() -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
-                $crate::openapi::problem_responses(&[$($error),+])
-            }
-        }
-    };
-}
-pub(crate) use problems;

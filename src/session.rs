@@ -6,9 +6,9 @@
 //! connection of its own, and its data are never written again. Locks: users, sessions,
 //! session_records.
 
-mod cookie;
+pub mod cookie;
 mod find;
-mod records;
+pub mod records;
 
 use std::time::Duration;
 
@@ -16,9 +16,8 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use self::cookie::{Cookies, GivenCookie};
 pub use self::find::find;
-pub use self::records::{Records, SessionId};
+use self::records::SessionId;
 
 use crate::audit::{Event, Kind};
 use crate::client::Client;

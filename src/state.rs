@@ -6,7 +6,8 @@ use sqlx::PgPool;
 
 use crate::config::Config;
 use crate::password::Hasher;
-use crate::session::{Cookies, Records};
+use crate::session::cookie::Cookies;
+use crate::session::records::Records;
 
 /// The state behind the router; a clone is the same one.
 #[derive(Clone, Debug)]

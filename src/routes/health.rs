@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
 use crate::extract::Json;
-use crate::openapi::problems;
+use crate::problem_examples::problems;
 use crate::state::App;
 use crate::store;
 

@@ -18,8 +18,10 @@ use crate::credential::{Credential, SESSION_TOKEN_PREFIX};
 use crate::error::{Error, Result};
 use crate::extract::{Json, word};
 use crate::names::Identifier;
-use crate::openapi::problems;
-use crate::session::{self, Begin, Begun, Cookies, SessionId};
+use crate::problem_examples::problems;
+use crate::session::cookie::Cookies;
+use crate::session::records::SessionId;
+use crate::session::{self, Begin, Begun};
 use crate::state::App;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, User};
@@ -218,7 +220,10 @@ pub(super) fn hand_out(
     cookies: &Cookies,
 ) -> (AppendHeaders<Option<(HeaderName, HeaderValue)>>, Option<String>) {
     match begun.session.transport {
-        Transport::Cookie => (AppendHeaders(Some((header::SET_COOKIE, cookies.set(begun)))), None),
+        Transport::Cookie => (
+            AppendHeaders(Some((header::SET_COOKIE, cookies.set(&begun.id, &begun.session)))),
+            None,
+        ),
         Transport::Token => {
             (AppendHeaders(None), Some(format!("{SESSION_TOKEN_PREFIX}{}", begun.id.expose())))
         }

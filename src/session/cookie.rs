@@ -6,8 +6,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::Cookie;
 use cookie::time::Duration;
 
-use super::{Begun, SessionId};
+use super::records::SessionId;
 use crate::config::{Config, SameSite};
+use crate::store::sessions::Session;
 
 /// As long as browsers keep a cookie (RFC 6265bis §5.6.2).
 const LONGEST: Duration = Duration::days(400);
@@ -79,15 +80,15 @@ impl Cookies {
     /// The `Set-Cookie` that hands out a session: until the browser closes, or, when it is
     /// remembered, until it ends.
     #[must_use]
-    pub fn set(&self, begun: &Begun) -> HeaderValue {
-        let mut cookie = self.cookie(begun.id.expose());
-        if begun.session.remember && self.outlives {
+    pub fn set(&self, id: &SessionId, session: &Session) -> HeaderValue {
+        let mut cookie = self.cookie(id.expose());
+        if session.remember && self.outlives {
             // Use extends the session, and the cookie cannot be written again with every use: a
             // request in flight during a renewal would bring back the old secret.
             cookie.set_max_age(LONGEST);
-        } else if begun.session.remember {
+        } else if session.remember {
             // Both times are PostgreSQL's, and the session was seen in this very request.
-            cookie.set_max_age(begun.session.expires_at - begun.session.last_seen_at);
+            cookie.set_max_age(session.expires_at - session.last_seen_at);
         }
         header_value(&cookie)
     }

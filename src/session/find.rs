@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{SessionId, records};
+use super::records::{self, SessionId};
 use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::config::SessionProtection;

@@ -5,8 +5,8 @@ use axum::extract::State;
 use crate::auth::CurrentUser;
 use crate::error::{Error, Result};
 use crate::extract::{Json, Query};
-use crate::openapi::problems;
 use crate::page::{Page, PageQuery};
+use crate::problem_examples::problems;
 use crate::state::App;
 use crate::store::audit_events::{self, AuditEvent};
 
