@@ -157,6 +157,26 @@ pub async fn change_password(
     Ok(user)
 }
 
+/// Ends every session of an account, as an admin.
+///
+/// # Errors
+/// `NotFound`, `SessionExpired`, `Forbidden` for an admin who is none any more, and those of the
+/// database.
+pub async fn end_sessions(
+    connection: &mut PgConnection,
+    id: Uuid,
+    actor: Actor<'_>,
+    client: &Client,
+) -> Result<()> {
+    lock(connection, id, actor, false).await?;
+    let ended = sessions::delete_all(&mut *connection, id, None).await?;
+    if ended > 0 {
+        let revoked = event(Kind::SessionRevoked, client, id, actor);
+        revoked.details(json!({"sessions": ended})).record(connection).await?;
+    }
+    Ok(())
+}
+
 /// An account whose row is locked.
 struct Locked {
     user: User,
@@ -172,14 +192,9 @@ async fn lock(
     takes_away: bool,
 ) -> Result<Locked> {
     let is_admin = |user: &&User| user.role == Role::Admin && user.is_active;
-    let may_be_lost =
-        takes_away && users::find(&mut *connection, id).await?.is_some_and(|user| is_admin(&&user));
-    let with_admins = may_be_lost || matches!(actor, Actor::Admin(_));
-    let mut locked = users::lock_with_admins(connection, id, with_admins).await?;
-    if takes_away && !with_admins && locked.iter().any(|user| is_admin(&user)) {
-        // Made an admin since it was looked at.
-        locked = users::lock_with_admins(connection, id, true).await?;
-    }
+    // All at once and in order: whoever locked more afterwards could meet another on the way.
+    let with_admins = takes_away || matches!(actor, Actor::Admin(_));
+    let locked = users::lock_with_admins(connection, id, with_admins).await?;
     if let Some(session) = actor.current().and_then(CurrentUser::session) {
         session::confirm(connection, session).await?;
     }
@@ -191,6 +206,9 @@ async fn lock(
     }
     let is_last_admin = admins.next() == Some(id) && admins.next().is_none();
     let user = locked.into_iter().find(|user| user.id == id).ok_or(Error::NotFound)?;
+    if matches!(actor, Actor::Owner(..)) && !user.is_active {
+        return Err(Error::SessionExpired);
+    }
     Ok(Locked { user, is_last_admin })
 }
 
@@ -204,13 +222,13 @@ fn on_names(user: Result<User>) -> Result<User> {
 
 fn event<'a>(kind: Kind, client: &'a Client, id: Uuid, actor: Actor<'_>) -> Event<'a> {
     let event = Event::new(kind, client).to(id);
-    let event = match actor.current().and_then(CurrentUser::session) {
-        Some(current) => event.session(current.live.session.id),
-        None => event,
-    };
     match actor {
         Actor::Registrant => event.by(id),
-        Actor::Owner(current, _) | Actor::Admin(current) => event.by(current.user.id),
+        Actor::Owner(current, _) => match current.session() {
+            Some(session) => event.by(id).session(session.live.session.id),
+            None => event.by(id),
+        },
+        Actor::Admin(admin) => event.by(admin.user.id),
         Actor::Operator => event,
     }
 }

@@ -144,6 +144,8 @@ impl<'a> Event<'a> {
             user_agent: self.client.user_agent.as_deref(),
             request_id: self.client.request_id.as_deref(),
             details: &self.details,
+            // A failure is written while nothing is locked, and may come after the account's end.
+            needs_account: self.kind.outcome() == "failure" && self.user_id.is_some(),
         };
         audit_events::insert(db, &event).await
     }

@@ -179,38 +179,47 @@ pub async fn end(app: &App, id: &SessionId, transport: Transport, client: &Clien
     Ok(transaction.commit().await?)
 }
 
-/// Ends one session of an account; `false` when the account has no such session.
+/// Ends one session of somebody who is logged in; `false` when they have no such session.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn revoke(app: &App, owned: Owned, by: Uuid, client: &Client) -> Result<bool> {
+/// `SessionExpired` when the current session ended meanwhile, and those of the database.
+pub async fn revoke(
+    app: &App,
+    current: &CurrentSession,
+    id: Uuid,
+    client: &Client,
+) -> Result<bool> {
+    let user_id = current.live.user.id;
     let mut transaction = store::begin(&app.pool).await?;
-    users::lock(&mut transaction, &[owned.user_id]).await?;
-    let ended = sessions::delete(&mut transaction, owned).await?;
+    users::lock(&mut transaction, &[user_id]).await?;
+    confirm(&mut transaction, current).await?;
+    let ended = sessions::delete(&mut transaction, Owned { id, user_id }).await?;
     if ended {
-        let revoked = Event::new(Kind::SessionRevoked, client).to(owned.user_id).by(by);
-        revoked.session(owned.id).record(&mut *transaction).await?;
+        let revoked = Event::new(Kind::SessionRevoked, client).by_own(user_id);
+        revoked.session(id).record(&mut *transaction).await?;
     }
     transaction.commit().await?;
     Ok(ended)
 }
 
-/// Ends every session of an account, but for one.
+/// Ends every session of somebody who is logged in; the current one too if `all`.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn revoke_all(
+/// `SessionExpired` when the current session ended meanwhile, and those of the database.
+pub async fn revoke_others(
     app: &App,
-    user_id: Uuid,
-    but: Option<Uuid>,
-    by: Uuid,
+    current: &CurrentSession,
+    all: bool,
     client: &Client,
 ) -> Result<()> {
+    let user_id = current.live.user.id;
+    let but = (!all).then_some(current.live.session.id);
     let mut transaction = store::begin(&app.pool).await?;
     users::lock(&mut transaction, &[user_id]).await?;
+    confirm(&mut transaction, current).await?;
     let ended = sessions::delete_all(&mut transaction, user_id, but).await?;
     if ended > 0 {
-        let revoked = Event::new(Kind::SessionRevoked, client).to(user_id).by(by);
+        let revoked = Event::new(Kind::SessionRevoked, client).by_own(user_id);
         revoked.details(json!({"sessions": ended})).record(&mut *transaction).await?;
     }
     Ok(transaction.commit().await?)

@@ -1,7 +1,7 @@
 //! `portcullis user import`: accounts from another service, one JSON object a line.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -19,6 +19,8 @@ use crate::problem::FieldError;
 use crate::store::users::{self, ImportedUser, NewUser, Role};
 use crate::{names, password, store, timestamp};
 
+/// Bytes of a line.
+const LINE_MAX: u64 = 64 * 1024;
 /// Rows a transaction.
 const BATCH: usize = 500;
 
@@ -101,8 +103,11 @@ async fn read(
     let (mut batch, mut number) = (Vec::new(), 0);
     loop {
         let mut line = Vec::new();
-        let length = lines.read_until(b'\n', &mut line).map_err(told)?;
+        let length = (&mut lines).take(LINE_MAX).read_until(b'\n', &mut line).map_err(told)?;
         number += 1;
+        if length as u64 == LINE_MAX {
+            return Err(format!("{}:{number}: the line is too long", import.file.display()));
+        }
         if !line.trim_ascii().is_empty() {
             match check(&line, import.long_passwords) {
                 Ok(user) => batch.push((number, user)),
@@ -150,7 +155,14 @@ async fn store_batch(
 
 /// A line as an account, or why it is none.
 fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
-    let row: Row = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    // serde would take an array for a struct, field by field.
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err("a JSON object is expected".to_owned());
+    }
+    let row: Row = serde_json::from_slice(line).map_err(|error| {
+        // It may repeat what the file says, which may be long or meant for the terminal.
+        error.to_string().escape_debug().take(200).collect::<String>()
+    })?;
     let told = |fault: FieldError| fault.to_string();
     let read = |field: &str, text: &Option<String>, read: names::Read| {
         text.as_deref().map(|text| read(field, text)).transpose().map_err(told)

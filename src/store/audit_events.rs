@@ -71,6 +71,8 @@ pub struct NewAuditEvent<'a> {
     pub request_id: Option<&'a str>,
     /// More about it.
     pub details: &'a Value,
+    /// Whether to write nothing when the account is gone, whose events have been made nobody's.
+    pub needs_account: bool,
 }
 
 /// Which events to list.
@@ -115,7 +117,8 @@ pub async fn insert(db: impl PgExecutor<'_>, event: &NewAuditEvent<'_>) -> sqlx:
     sqlx::query!(
         "insert into audit_events
              (id, kind, outcome, user_id, actor_id, session_id, ip, user_agent, request_id, details)
-         values ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $10)",
+         select $1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $10
+         where not $11 or exists (select from users where id = $4 for key share)",
         Uuid::now_v7(),
         event.kind,
         event.outcome,
@@ -126,6 +129,7 @@ pub async fn insert(db: impl PgExecutor<'_>, event: &NewAuditEvent<'_>) -> sqlx:
         event.user_agent,
         event.request_id,
         event.details,
+        event.needs_account,
     )
     .execute(db)
     .await

@@ -135,10 +135,34 @@ async fn where_an_admin_works_is_not_for_users_to_know() {
         (&by_admin["kind"], &by_admin["actor_id"]),
         (&json!("user_updated"), &json!(admin.id()))
     );
-    for field in ["ip", "user_agent", "request_id"] {
+    for field in ["ip", "user_agent", "request_id", "session_id"] {
         assert_eq!(by_admin[field], Value::Null, "{by_admin}");
     }
     assert_eq!(own["ip"], "127.0.0.1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn failures_in_flight_leave_nothing_personal_of_a_deleted_account() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    for _ in 0..10 {
+        let user = app.user().await;
+        let wrong = json!({"identifier": user.username(), "password": "wrong password"});
+        let tries: Vec<_> = (0..6)
+            .map(|i| {
+                let client = if i % 2 == 0 { &app } else { &replica }.anonymous();
+                let wrong = wrong.clone();
+                tokio::spawn(async move { client.post("/login", wrong).await })
+            })
+            .collect();
+        user.delete("/me").await.status(204);
+        for attempt in tries {
+            attempt.await.unwrap().problem(401, "invalid_credentials");
+        }
+    }
+    let query = "select count(*) from audit_events where user_id is not null and ip is not null";
+    let personal: i64 = sqlx::query_scalar(query).fetch_one(&app.pool).await.unwrap();
+    assert_eq!(personal, 0);
 }
 
 #[tokio::test]

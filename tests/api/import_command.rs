@@ -85,6 +85,8 @@ async fn refused_lines_are_told_with_their_number_and_reason_and_the_others_come
             .to_string(),
         json!({"username": "bob", "created_at": "yesterday", "password_hash": hash}).to_string(),
         json!({"username": "carol", "password_hash": hash}).to_string(),
+        json!(["dave", null, null, hash, true, null, null]).to_string(),
+        r#"{"username": "dave", "\u001b[2J": 1}"#.to_owned(),
     ];
     let file = Lines::new(&lines.join("\n"));
     let output = portcullis(&app, &["user", "import", file.path()], "").await;
@@ -98,6 +100,8 @@ async fn refused_lines_are_told_with_their_number_and_reason_and_the_others_come
         (6, "shoe_size"),
         (7, "another account"),
         (8, "2027-12-31T00:00:00Z"),
+        (10, "object"),
+        (11, "unknown field"),
     ] {
         let start = format!("{}:{line}: ", file.path());
         let found = told
@@ -106,8 +110,8 @@ async fn refused_lines_are_told_with_their_number_and_reason_and_the_others_come
             .unwrap_or_else(|| panic!("{line}: {told}"));
         assert!(found.contains(reason), "{found}");
     }
-    assert!(told.contains("2 accounts made, 0 were there already, 7 lines were refused"), "{told}");
-    assert!(!told.contains(&hash), "{told}");
+    assert!(told.contains("2 accounts made, 0 were there already, 9 lines were refused"), "{told}");
+    assert!(!told.contains(&hash) && !told.contains('\u{1b}'), "{told}");
     assert_eq!(app.count("users").await, 2);
 }
 

@@ -198,3 +198,47 @@ async fn after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too() {
     );
     assert_eq!(alive, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_promotion_during_a_deletion_ends_without_a_deadlock() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let admin = app.admin().await;
+    for _ in 0..rounds() {
+        let user = app.user().await;
+        let path = format!("/users/{}", user.id());
+        let rename = |name: &str| json!({"name": name});
+        let elsewhere = admin.to(&replica);
+        let (promoted, deleted, a, b) = tokio::join!(
+            admin.patch(&path, json!({"role": "admin"})),
+            user.delete("/me"),
+            elsewhere.patch(&path, rename("A")),
+            elsewhere.patch(&path, rename("B")),
+        );
+        for answer in [promoted, deleted, a, b] {
+            assert!(matches!(answer.code, 200 | 204 | 401 | 404), "{}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_ended_while_it_waited_ends_no_other() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let thief = user.login().await.cookie();
+    let owner = app.anonymous();
+    let login = json!({"identifier": user.username(), "password": PASSWORD});
+    owner.post("/login", login).await.status(200);
+    let mut change = portcullis::store::begin(&app.pool).await.unwrap();
+    sqlx::query("select from users for no key update").fetch_all(&mut *change).await.unwrap();
+    let waiting = tokio::spawn({
+        let client = app.with_cookie(&thief);
+        async move { client.delete("/me/sessions").await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let end = "delete from sessions where id = (select id from sessions order by id limit 1)";
+    assert_eq!(sqlx::query(end).execute(&mut *change).await.unwrap().rows_affected(), 1);
+    change.commit().await.unwrap();
+    waiting.await.unwrap().problem(401, "session_expired");
+    owner.get("/me").await.ok();
+}

@@ -16,7 +16,7 @@ use crate::problem_examples::problems;
 use crate::routes::login::ended_session;
 use crate::session;
 use crate::state::App;
-use crate::store::sessions::{self, Owned, Session};
+use crate::store::sessions::{self, Session};
 
 /// Which sessions to end.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -67,15 +67,15 @@ pub(crate) async fn list_my_sessions(
 pub(crate) async fn revoke_my_session(
     State(app): State<App>,
     client: Client,
-    CurrentSession { live, .. }: CurrentSession,
+    current: CurrentSession,
     Path(id): Path<Uuid>,
 ) -> Result<Response> {
-    let user_id = live.user.id;
-    if !session::revoke(&app, Owned { id, user_id }, user_id, &client).await? {
+    if !session::revoke(&app, &current, id, &client).await? {
         return Err(Error::NotFound);
     }
-    if id == live.session.id {
-        return Ok(ended_session(&app, live.session.transport));
+    let own = &current.live.session;
+    if id == own.id {
+        return Ok(ended_session(&app, own.transport));
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -91,17 +91,13 @@ pub(crate) async fn revoke_my_session(
 pub(crate) async fn revoke_my_sessions(
     State(app): State<App>,
     client: Client,
-    CurrentSession { live, .. }: CurrentSession,
+    current: CurrentSession,
     Query(query): Query<RevokeSessions>,
 ) -> Result<Response> {
-    let user_id = live.user.id;
-    let but = match query.include {
-        Some(Include::Current) => None,
-        None => Some(live.session.id),
-    };
-    session::revoke_all(&app, user_id, but, user_id, &client).await?;
-    match but {
-        None => Ok(ended_session(&app, live.session.transport)),
-        Some(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+    let all = matches!(query.include, Some(Include::Current));
+    session::revoke_others(&app, &current, all, &client).await?;
+    match all {
+        true => Ok(ended_session(&app, current.live.session.transport)),
+        false => Ok(StatusCode::NO_CONTENT.into_response()),
     }
 }

@@ -126,10 +126,13 @@ pub(crate) async fn create_my_token(
 pub(crate) async fn revoke_my_token(
     State(app): State<App>,
     client: Client,
-    CurrentSession { live, .. }: CurrentSession,
+    current: CurrentSession,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
+    let live = &current.live;
     let mut transaction = store::begin(&app.pool).await?;
+    users::lock(&mut transaction, &[live.user.id]).await?;
+    session::confirm(&mut transaction, &current).await?;
     if !api_tokens::delete(&mut *transaction, live.user.id, id).await? {
         return Err(Error::NotFound);
     }

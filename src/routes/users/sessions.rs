@@ -4,16 +4,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use uuid::Uuid;
 
+use crate::account::{self, Actor};
 use crate::auth::{Admin, FreshAdmin};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::problem_examples::problems;
-use crate::session;
 use crate::state::App;
 use crate::store::sessions::{self, Session};
-use crate::store::users;
+use crate::store::{self, users};
 
 problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 problems!(RevokeProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900));
@@ -54,7 +54,8 @@ pub(crate) async fn revoke_user_sessions(
     FreshAdmin(admin): FreshAdmin,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
-    users::find(&app.pool, id).await?.ok_or(Error::NotFound)?;
-    session::revoke_all(&app, id, None, admin.user.id, &client).await?;
+    let mut transaction = store::begin(&app.pool).await?;
+    account::end_sessions(&mut transaction, id, Actor::Admin(&admin), &client).await?;
+    transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
