@@ -45,7 +45,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let components = document.components.get_or_insert_default();
     let cookie = ApiKeyValue::with_description(
         "portcullis",
-        "The session cookie, set by `POST /login`. Behind https its name is `__Host-portcullis`.",
+        "The session cookie, set by `POST /login`. Behind https its name is `__Host-portcullis`, \
+         or `__Secure-portcullis` with a cookie domain.",
     );
     components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     let bearer = HttpBuilder::new()

@@ -105,8 +105,10 @@ async fn read(
         let mut line = Vec::new();
         let length = (&mut lines).take(LINE_MAX).read_until(b'\n', &mut line).map_err(told)?;
         number += 1;
-        if length as u64 == LINE_MAX {
-            return Err(format!("{}:{number}: the line is too long", import.file.display()));
+        if length as u64 == LINE_MAX && !line.ends_with(b"\n") {
+            report.refused.push((number, "the line is too long".to_owned()));
+            line.clear();
+            lines.skip_until(b'\n').map_err(told)?;
         }
         if !line.trim_ascii().is_empty() {
             match check(&line, import.long_passwords) {

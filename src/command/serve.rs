@@ -139,11 +139,17 @@ async fn make_first_admin(
         return Ok(there);
     };
     let hash = Hasher::new(config.bcrypt_cost).hash(password).await.map_err(|e| e.to_string())?;
-    match users::insert_first_admin(pool, &admin, &hash).await.map_err(told)? {
+    let mut transaction = store::begin(pool).await.map_err(told)?;
+    match users::insert_first_admin(&mut *transaction, &admin, &hash).await.map_err(told)? {
         Some(admin) => {
             let client = Client::operator();
             let created = Event::new(Kind::UserCreated, &client).to(admin.id);
-            created.details(json!({"role": admin.role})).record(pool).await.map_err(told)?;
+            created
+                .details(json!({"role": admin.role}))
+                .record(&mut *transaction)
+                .await
+                .map_err(told)?;
+            transaction.commit().await.map_err(told)?;
         }
         // Another replica was faster, or somebody has the name.
         None if users::any_admin(pool).await.map_err(told)? => {}

@@ -85,13 +85,14 @@ pub(super) struct ListUsers {
     is_active: Option<bool>,
 }
 
-problems!(CreateUserProblems: Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
+problems!(CreateUserProblems: Error::SessionExpired, Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
 problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 
 /// Register, or make an account as an admin
 ///
 /// Anyone may register while registration is open, and is logged in at once. An admin makes
-/// accounts at any time, with a `role`, and stays who they are.
+/// accounts at any time, with a fresh session or a token with the scope `admin`, with a `role`, and
+/// stays who they are.
 #[utoipa::path(
     post, path = "/users", tag = "users", request_body = CreateUser,
     security((), ("cookie" = []), ("bearer" = []), ("api_key" = [])),

@@ -12,6 +12,7 @@ use crate::timestamp;
 
 /// A token that programs call with; its secret is not here.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(example = json!({"id": "019a5f3c-8b01-7d11-9f30-2f4a6b8c0d1e", "name": "backup script", "scopes": ["read"], "created_at": "2026-11-21T11:12:20Z", "expires_at": "2027-12-31T00:00:00Z", "last_used_at": null}))]
 pub struct ApiToken {
     /// Names the token; it is not its secret.
     pub id: Uuid,

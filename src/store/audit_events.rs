@@ -15,6 +15,7 @@ use crate::timestamp;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(example = json!({"id": "019a5f3c-9c2a-7b54-8e76-1a3c5e7f9b0d", "at": "2026-11-21T11:12:20Z", "kind": "logged_in", "outcome": "success", "user_id": "019a5f3c-7a10-7c60-9d6e-0c8f6f1a2b3c", "actor_id": "019a5f3c-7a10-7c60-9d6e-0c8f6f1a2b3c", "session_id": "019a5f3c-7a28-70f2-8a51-5be1d0a4c7e9", "ip": "203.0.113.9", "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "request_id": "019a5f3c-7a1f-7a02-b1c3-9d5e7f1a3b5c", "details": {"remember": false, "transport": "cookie"}}))]
 pub struct AuditEvent {
     /// Names the event.
     pub id: Uuid,

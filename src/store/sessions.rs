@@ -1,6 +1,7 @@
 //! Who is logged in: the authority.
 
 mod live;
+mod sweep;
 
 use std::time::Duration;
 
@@ -17,9 +18,11 @@ use crate::store::session_records;
 use crate::timestamp;
 
 pub use self::live::{Comparison, Live, Touch, find_live, protect, touch};
+pub use self::sweep::sweep;
 
 /// A login that stands.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(example = json!({"id": "019a5f3c-7a28-70f2-8a51-5be1d0a4c7e9", "created_at": "2026-11-21T11:12:20Z", "last_seen_at": "2026-11-21T11:12:20Z", "expires_at": "2026-11-21T23:12:20Z", "fresh_until": "2026-11-21T11:27:20Z", "remember": false, "transport": "cookie", "ip": "203.0.113.9", "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "device": "Firefox on Linux", "current": true}))]
 pub struct Session {
     /// Names the session; it is not its secret.
     pub id: Uuid,
@@ -272,24 +275,6 @@ pub async fn delete_all(
         "delete from sessions where user_id = $1 and id is distinct from $2 returning record_id",
         user_id,
         but,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    session_records::delete(connection, &ended).await?;
-    Ok(ended.len())
-}
-
-/// Deletes up to `limit` expired sessions and their records, and returns how many. Rows that
-/// another replica sweeps, or that a request holds, are skipped.
-pub async fn sweep(connection: &mut PgConnection, limit: i64) -> sqlx::Result<usize> {
-    let ended = sqlx::query_scalar!(
-        "delete from sessions where id in (
-             select id from sessions where expires_at < now()
-             order by expires_at
-             limit $1
-             for update skip locked
-         ) returning record_id",
-        limit,
     )
     .fetch_all(&mut *connection)
     .await?;

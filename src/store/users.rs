@@ -35,6 +35,7 @@ pub use self::making::{
 
 /// An account.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(example = json!({"id": "019a5f3c-7a10-7c60-9d6e-0c8f6f1a2b3c", "username": "alice", "email": "alice@example.com", "email_verified": false, "name": "Alice", "role": "user", "is_active": true, "created_at": "2026-11-21T11:12:19Z", "updated_at": "2026-11-21T11:12:19Z", "last_login_at": "2026-11-21T11:12:20Z"}))]
 pub struct User {
     /// A UUIDv7, so ids sort by when they were made.
     pub id: Uuid,

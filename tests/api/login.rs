@@ -357,3 +357,15 @@ async fn a_password_that_changes_during_the_login_makes_no_session() {
     login.await.unwrap().problem(401, "invalid_credentials");
     assert_eq!(app.count("sessions").await, 0);
 }
+
+#[tokio::test]
+async fn the_last_login_is_that_of_the_login_and_of_no_failed_one() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    app.sql("update users set last_login_at = '2020-01-01'").await;
+    let wrong = json!({"identifier": user.username(), "password": "wrong password"});
+    user.post("/login", wrong).await.problem(401, "invalid_credentials");
+    assert_eq!(user.get("/me").await.ok()["last_login_at"], "2020-01-01T00:00:00Z");
+    let login = user.login().await.ok();
+    assert_eq!(login["user"]["last_login_at"], login["session"]["created_at"]);
+}

@@ -24,6 +24,7 @@ mod races;
 mod serve;
 mod session;
 mod sessions;
+mod signals;
 mod statements;
 mod tokens;
 mod user;

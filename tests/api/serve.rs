@@ -142,6 +142,23 @@ async fn without_any_setting_the_service_comes_up_and_loses_nothing_however_it_e
 }
 
 #[tokio::test]
+async fn another_projects_tests_are_logged_in_by_one_call() {
+    // As the README's fixture does it.
+    let (directory, data) = (Directory::new(), Directory::new());
+    let data_dir = data.0.to_str().unwrap().to_owned();
+    std::fs::write(directory.0.join(".env"), "DATABASE_URL=postgres://localhost:1/real\n").unwrap();
+    let settings = [("DATABASE_URL", ""), ("PORTCULLIS_DATA_DIR", &*data_dir)];
+    let service = Service::start(&directory.0, &settings);
+    let http = reqwest::Client::builder().cookie_store(true).build().unwrap();
+    let new = json!({"username": "alice", "password": "long enough"});
+    let registered = http.post(format!("{}/users", service.base)).json(&new).send().await.unwrap();
+    assert_eq!(registered.status(), 201);
+    let me = http.get(format!("{}/me", service.base)).send().await.unwrap();
+    assert_eq!(me.status(), 200);
+    service.stop(rustix::process::Signal::TERM);
+}
+
+#[tokio::test]
 async fn the_first_admin_comes_from_the_settings_and_only_the_first() {
     let app = TestApp::start().await;
     let url = app.database_url();
