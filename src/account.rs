@@ -136,7 +136,7 @@ pub async fn delete(
 /// password was `verified`.
 ///
 /// # Errors
-/// `SessionExpired` when the account changed since, and those of the database.
+/// `InvalidCredentials` when the account changed since, and those of the database.
 pub async fn change_password(
     connection: &mut PgConnection,
     verified: &Credentials,
@@ -145,7 +145,7 @@ pub async fn change_password(
     client: &Client,
 ) -> Result<User> {
     let locked = users::lock_verified(&mut *connection, verified).await?;
-    let id = locked.ok_or(Error::SessionExpired)?.id;
+    let id = locked.ok_or(Error::InvalidCredentials)?.id;
     let changes = Changes { password_hash: Some(hash), ..Changes::default() };
     let user = users::update(&mut *connection, id, &changes).await?;
     sessions::delete_all(&mut *connection, id, Some(current)).await?;

@@ -1,5 +1,8 @@
 //! `PUT /me/password`.
 
+use std::time::Duration;
+
+use portcullis::store;
 use serde_json::json;
 
 use crate::TestApp;
@@ -33,6 +36,31 @@ async fn a_new_password_ends_every_other_session_and_renews_this_one() {
     user.delete(&format!("/me/tokens/{}", "01a1fdbe-c128-7060-b598-5638a5c14638"))
         .await
         .problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_change_that_meets_a_hash_that_was_just_replaced_succeeds() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    // The change verifies the one hash, waits for the row, and finds another of the same password.
+    let mut login = store::begin(&app.pool).await.unwrap();
+    sqlx::query("select from users for no key update").fetch_all(&mut *login).await.unwrap();
+    let change = tokio::spawn({
+        let user = user.clone();
+        let change = json!({"current_password": PASSWORD, "new_password": NEW});
+        async move { user.put("/me/password", change).await }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let replaced = bcrypt::hash(PASSWORD, 4).unwrap();
+    sqlx::query("update users set password_hash = $1")
+        .bind(replaced)
+        .execute(&mut *login)
+        .await
+        .unwrap();
+    login.commit().await.unwrap();
+    change.await.unwrap().status(200);
+    let login = json!({"identifier": user.username(), "password": NEW});
+    user.post("/login", login).await.ok();
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::extract::Json;
 use crate::password::{self, Verdict};
 use crate::problem_examples::problems;
 use crate::routes::login::{LoggedIn, logged_in};
-use crate::session;
+use crate::session::{self, Begun};
 use crate::state::App;
 use crate::store::users::{self, Credentials};
 
@@ -61,18 +61,7 @@ pub(crate) async fn reauthenticate(
     current: CurrentSession,
     Json(request): Json<Reauthenticate>,
 ) -> Result<Response> {
-    let mut tries = 0;
-    let begun = loop {
-        let credentials = verify(&app, &current, &request.password, &client).await?;
-        let begun = session::renew(&app, &current, &client, async |connection| {
-            users::lock_verified(connection, &credentials).await?.ok_or(Error::InvalidCredentials)
-        });
-        match begun.await {
-            // The hash changed since it was verified: a login may have replaced an old one.
-            Err(Error::InvalidCredentials) if tries == 0 => tries += 1,
-            begun => break begun?,
-        }
-    };
+    let begun = renew(&app, &current, &client, &request.password, None).await?;
     Ok(logged_in(begun, &app.cookies))
 }
 
@@ -96,13 +85,40 @@ pub(crate) async fn change_password(
     if let Some(fault) = password::fault("new_password", &request.new_password) {
         return Err(Error::ValidationFailed(vec![fault]));
     }
-    let credentials = verify(&app, &current, &request.current_password, &client).await?;
-    let hash = app.hasher.hash(&request.new_password).await?;
-    let session_id = current.live.session.id;
-    let begun = session::renew(&app, &current, &client, async |connection| {
-        account::change_password(connection, &credentials, hash, session_id, &client).await
-    });
-    Ok(logged_in(begun.await?, &app.cookies))
+    let (password, new) = (&request.current_password, Some(&request.new_password));
+    let begun = renew(&app, &current, &client, password, new).await?;
+    Ok(logged_in(begun, &app.cookies))
+}
+
+/// Renews the session of somebody who gave the right password, and changes it to `new` if there is one.
+async fn renew(
+    app: &App,
+    current: &CurrentSession,
+    client: &Client,
+    password: &SecretString,
+    new: Option<&SecretString>,
+) -> Result<Begun> {
+    let own = current.live.session.id;
+    let mut tries = 0;
+    loop {
+        let verified = verify(app, current, password, client).await?;
+        let hash = match new {
+            Some(new) => Some(app.hasher.hash(new).await?),
+            None => None,
+        };
+        let begun = session::renew(app, current, client, async |connection| match hash {
+            Some(hash) => account::change_password(connection, &verified, hash, own, client).await,
+            None => {
+                users::lock_verified(connection, &verified).await?.ok_or(Error::InvalidCredentials)
+            }
+        });
+        match begun.await {
+            // The hash changed since it was verified: a login may have replaced an old one.
+            Err(Error::InvalidCredentials) if tries == 0 => tries += 1,
+            Err(Error::InvalidCredentials) => return Err(Error::SessionExpired),
+            begun => return begun,
+        }
+    }
 }
 
 /// Checks the password of somebody who is logged in, and writes down if it is wrong.
