@@ -12,7 +12,8 @@ use crate::error::{Error, OnConstraint as _, Result};
 use crate::session;
 use crate::state::App;
 use crate::store::users::{self, Changes, Credentials, NewUser, Role, User};
-use crate::store::{audit_events, sessions};
+use crate::store::{audit_events, known_devices, sessions, throttles};
+use crate::{names, throttle};
 
 /// Who changes an account. Whoever is logged in must still be, by the same secret, when the change is
 /// made, and an admin must still be one.
@@ -92,6 +93,7 @@ pub async fn update(
         sessions::delete_all(&mut *connection, id, None).await?;
     }
     if changes.password_hash.is_some() {
+        forget_guesses(&mut *connection, &user, None).await?;
         event(Kind::PasswordChanged, client, id, actor).record(&mut *connection).await?;
     }
     let fields = changes.fields();
@@ -149,6 +151,7 @@ pub async fn change_password(
     let changes = Changes { password_hash: Some(hash), ..Changes::default() };
     let user = users::update(&mut *connection, id, &changes).await?;
     sessions::delete_all(&mut *connection, id, Some(current)).await?;
+    forget_guesses(&mut *connection, &user, client.device_hash.as_deref()).await?;
     Event::new(Kind::PasswordChanged, client)
         .by_own(id)
         .session(current)
@@ -210,6 +213,17 @@ async fn lock(
         return Err(Error::SessionExpired);
     }
     Ok(Locked { user, is_last_admin })
+}
+
+/// Whoever knew the old password is a stranger now, but for one client, and has all tries again.
+async fn forget_guesses(
+    connection: &mut PgConnection,
+    user: &User,
+    but: Option<&[u8]>,
+) -> sqlx::Result<()> {
+    known_devices::forget(&mut *connection, user.id, but).await?;
+    let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
+    throttles::clear(connection, &throttle::account_keys(names), None).await
 }
 
 fn on_names(user: Result<User>) -> Result<User> {

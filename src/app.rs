@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::parameters::Parameters;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::state::App;
-use crate::{cross_origin, parameters, request_id, routes};
+use crate::{cross_origin, parameters, rate_limit, request_id, routes};
 
 /// Bytes of a request's body.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -73,8 +73,8 @@ fn cors(config: &Config) -> CorsLayer {
             X_REQUEST_ID,
             header::RETRY_AFTER,
             header::WWW_AUTHENTICATE,
-            HeaderName::from_static("ratelimit"),
-            HeaderName::from_static("ratelimit-policy"),
+            rate_limit::STATE,
+            rate_limit::POLICY,
             header::LOCATION,
         ])
         .max_age(PREFLIGHT_MAX_AGE)

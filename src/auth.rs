@@ -25,6 +25,7 @@ use crate::state::App;
 use crate::store::api_tokens::{self, Scope};
 use crate::store::sessions::Transport;
 use crate::store::users::{self, Credentials, Role, User};
+use crate::throttle::Attempt;
 
 /// Somebody who is known, and by what.
 #[derive(Debug)]
@@ -166,21 +167,23 @@ fn require_fresh(current: &CurrentSession, app: &App) -> Result<()> {
     Err(Error::ReauthenticationRequired(app.config.fresh_for.as_secs()))
 }
 
-/// Checks a name and a password, and writes down if they are not right.
+/// Checks a name and a password, within the limits on guessing, and writes down if they are not right.
 ///
 /// Returns the account that they open, and the hash to store if the stored one is out of date.
 ///
 /// # Errors
-/// `InvalidCredentials`; `AccountDisabled` only if both are right; `Busy`; and those of the database.
+/// `InvalidCredentials`; `AccountDisabled` only if both are right; `RateLimited`; `Busy`; and those of
+/// the database.
 pub async fn verify(
     app: &App,
     client: &Client,
     identifier: &Identifier,
     password: &SecretString,
 ) -> Result<(Credentials, Option<String>)> {
-    let credentials = users::find_credentials(&app.pool, identifier).await?;
-    let hash = credentials.as_ref().map(Credentials::hash);
-    let verdict = app.hasher.verify(password, hash).await?;
+    let device_hash = client.device_hash.as_deref();
+    let credentials = users::find_credentials(&app.pool, identifier, device_hash).await?;
+    let attempt = Attempt::to_log_in(app, client, identifier, credentials.as_ref()).await?;
+    let verdict = attempt.verify(password, credentials.as_ref()).await?;
     let user_id = credentials.as_ref().map(|credentials| credentials.user_id);
     let error = match (verdict, credentials) {
         (Verdict::Right { rehashed }, Some(credentials)) if credentials.is_active => {

@@ -13,6 +13,8 @@ pub struct Client {
     pub user_agent: Option<String>,
     /// The id of its request.
     pub request_id: Option<String>,
+    /// The hash of the secret by which accounts know it, if it brought one.
+    pub device_hash: Option<Vec<u8>>,
     /// Whether the address and the user agent are those of a backend that hands on what its own
     /// client sent: a trusted address that forwards for nobody.
     pub is_backend: bool,
@@ -22,7 +24,7 @@ impl Client {
     /// No client: an operator at the command line.
     #[must_use]
     pub fn operator() -> Self {
-        Self { ip: None, user_agent: None, request_id: None, is_backend: false }
+        Self { ip: None, user_agent: None, request_id: None, device_hash: None, is_backend: false }
     }
 
     /// The network that the address is in, /24 or /56: what a moving client usually stays in.

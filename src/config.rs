@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use choices::{LogFormat, Registration, SameSite, SessionProtection, Switch};
-pub use values::{Origin, PublicUrl, duration};
+pub use values::{Origin, PublicUrl, Rate, duration};
 
 /// The settings of one Portcullis. Secrets have no flag: a command line is for all to see.
 #[derive(Args, Clone, Debug)]
@@ -92,6 +92,22 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_API_KEY_QUERY", value_name = "SWITCH", default_value = "off")]
     pub api_key_query: Switch,
 
+    /// Whether guessing is limited; off for load tests, and behind another limiter
+    #[arg(long, env = "PORTCULLIS_THROTTLE", value_name = "SWITCH", default_value = "on")]
+    pub throttle: Switch,
+
+    /// How many wrong passwords are taken for one name, or from one client that it knows
+    #[arg(long, env = "PORTCULLIS_THROTTLE_ACCOUNT", value_name = "RATE", default_value = "10/10m", value_parser = Rate::parse)]
+    pub throttle_account: Rate,
+
+    /// How many wrong passwords are taken from one network (/24, /56)
+    #[arg(long, env = "PORTCULLIS_THROTTLE_NETWORK", value_name = "RATE", default_value = "100/15m", value_parser = Rate::parse)]
+    pub throttle_network: Rate,
+
+    /// How many accounts may be made from one network
+    #[arg(long, env = "PORTCULLIS_THROTTLE_REGISTRATION", value_name = "RATE", default_value = "50/1h", value_parser = Rate::parse)]
+    pub throttle_registration: Rate,
+
     /// How long audit events are kept
     #[arg(long, env = "PORTCULLIS_AUDIT_KEEP", value_name = "DURATION", default_value = "365d", value_parser = values::duration)]
     pub audit_keep: Duration,
@@ -131,7 +147,7 @@ Secrets, as environment variables only:
   DATABASE_URL               The PostgreSQL to use; unset means the embedded one
   PORTCULLIS_ADMIN_PASSWORD  The password of the first admin
 
-Durations are written 30s, 15m, 12h, 7d. An empty variable counts as unset. A .env file in the
+Durations are written 30s, 15m, 12h, 7d, and rates 10/15m: ten at once, and ten a quarter-hour. An empty variable counts as unset. A .env file in the
 working directory is read; the real environment wins over it.";
 
 impl Config {

@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::problem::{FieldError, Problem};
+use crate::rate_limit::RateLimit;
 
 /// What caused an error; for the log only.
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -80,6 +81,9 @@ pub enum Error {
     /// The request is well-formed, and something in it is not allowed.
     #[error("The request is not valid: {}.", fields(.0))]
     ValidationFailed(Vec<FieldError>),
+    /// A limit on guessing is used up.
+    #[error("Too many tries. Try again in {} s.", .0.wait.as_secs())]
+    RateLimited(RateLimit),
     /// The password hashers have more work than they can do in time.
     #[error("Too many logins at once. Try again in a moment.")]
     Busy,
@@ -143,6 +147,7 @@ impl Error {
             Self::ValidationFailed(_) => {
                 (S::UNPROCESSABLE_ENTITY, "validation_failed", "Validation failed")
             }
+            Self::RateLimited(_) => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Busy"),
             Self::Timeout => (S::SERVICE_UNAVAILABLE, "timeout", "Time-out"),
             Self::DatabaseUnavailable(_) => {
@@ -217,6 +222,9 @@ impl IntoResponse for Error {
         let mut response = self.parts().0.into_response();
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Self::RateLimited(limit) = &self {
+            limit.write(response.headers_mut());
         }
         if response.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);

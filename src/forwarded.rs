@@ -30,7 +30,8 @@ impl FromRequestParts<App> for Client {
             text.chars().filter(|c| !c.is_control()).take(USER_AGENT_MAX).collect()
         });
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.as_str().to_owned());
-        Ok(Self { ip, user_agent, request_id, is_backend })
+        let device_hash = app.cookies.read_device(&parts.headers).map(|secret| secret.hash());
+        Ok(Self { ip, user_agent, request_id, device_hash, is_backend })
     }
 }
 

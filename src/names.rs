@@ -99,6 +99,15 @@ impl Identifier {
     }
 }
 
+/// The names of an account, as people may give them at login.
+pub fn identifiers(
+    username: Option<&str>,
+    email: Option<&str>,
+) -> impl Iterator<Item = Identifier> {
+    let username = username.map(|text| Identifier::Username(text.to_owned()));
+    username.into_iter().chain(email.map(|text| Identifier::Email(text.to_owned())))
+}
+
 /// An email address in lower case, its domain as the DNS has it: one mailbox, one account.
 fn fold_email(text: &str) -> String {
     let email = text.trim().to_lowercase();

@@ -14,7 +14,8 @@ use utoipa::openapi::security::{
 use crate::error::Error;
 use crate::problem::{FieldError, Problem};
 use crate::problem_examples::{examples, examples_of, header, responses_of};
-use crate::{credential, routes, token};
+use crate::token::{self, Purpose as _};
+use crate::{credential, routes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -55,7 +56,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
             "The `token` of a login with `transport: \"token\"` (it starts with `{}`), or an API \
              token (`{}`).",
             credential::SESSION_TOKEN_PREFIX,
-            token::PREFIX,
+            token::ApiToken::PREFIX,
         )))
         .build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));

@@ -2,18 +2,27 @@
 //! `Error` itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type};
 
+use crate::config::Rate;
 use crate::error::Error;
+use crate::rate_limit::RateLimit;
 
 /// The content type of every error.
 const PROBLEM: &str = "application/problem+json";
 
 /// An example for each code, by status.
 pub(crate) type Examples = BTreeMap<String, BTreeMap<String, RefOr<Example>>>;
+
+/// A limit that is used up.
+pub(crate) fn rate_limited(policy: &'static str) -> Error {
+    let rate = Rate { burst: 10, interval: Duration::from_secs(60) };
+    Error::RateLimited(RateLimit { policy, rate, wait: Duration::from_secs(42) })
+}
 
 /// The responses that these errors come to: one a status, with an example a code.
 pub(crate) fn problem_responses(errors: &[Error]) -> BTreeMap<String, RefOr<Response>> {
@@ -51,12 +60,26 @@ pub(crate) fn responses_of(examples: Examples) -> BTreeMap<String, RefOr<Respons
             .build();
         let mut response =
             ResponseBuilder::new().description(codes.join(", ")).content(PROBLEM, content).build();
-        let (name, description) = match status.as_str() {
-            "401" => ("www-authenticate", "A Bearer challenge (RFC 6750)"),
-            "503" => ("retry-after", "Seconds to wait before the next try"),
-            _ => return (status, RefOr::T(response)),
+        let retry_after = ("retry-after", "Seconds to wait before the next try");
+        let headers = match status.as_str() {
+            "401" => vec![("www-authenticate", "A Bearer challenge (RFC 6750)")],
+            "429" => vec![
+                retry_after,
+                (
+                    "ratelimit-policy",
+                    "The limit: its name, how many (`q`), in how many seconds (`w`)",
+                ),
+                (
+                    "ratelimit",
+                    "What is left of it (`r`), and the seconds until there is more (`t`)",
+                ),
+            ],
+            "503" => vec![retry_after],
+            _ => vec![],
         };
-        response.headers.insert(name.to_owned(), header(description));
+        for (name, description) in headers {
+            response.headers.insert(name.to_owned(), header(description));
+        }
         (status, RefOr::T(response))
     });
     responses.collect()

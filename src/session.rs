@@ -23,9 +23,10 @@ use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::state::App;
-use crate::store;
 use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
 use crate::store::users::{self, User};
+use crate::store::{self, known_devices};
+use crate::token::DeviceSecret;
 
 /// What a session is to be like.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub struct Begun {
     pub session: Session,
     /// The secret, for the client and nobody else.
     pub id: SessionId,
+    /// The secret by which the account will know the client; none when it knows it already.
+    pub device: Option<DeviceSecret>,
 }
 
 /// Begins a session. `account` runs first in its transaction: it locks the account's row, after
@@ -105,11 +108,15 @@ pub async fn begin(
             Event::new(Kind::LoggedIn, begin.client).by_own(user.id).session(session.id);
         let how = json!({"transport": session.transport, "remember": session.remember});
         logged_in.details(how).record(&mut *transaction).await?;
+        let device = DeviceSecret::generate();
+        let given = begin.client.device_hash.as_deref();
+        let is_new =
+            known_devices::remember(&mut transaction, user.id, given, &device.hash()).await?;
         transaction.commit().await?;
-        Ok((user, session))
+        Ok((user, session, Some(device).filter(|_| is_new)))
     };
     match begun.await {
-        Ok((user, session)) => Ok(Begun { user, session, id }),
+        Ok((user, session, device)) => Ok(Begun { user, session, id, device }),
         Err(error) => {
             app.records.discard(&id).await;
             Err(error)
@@ -147,7 +154,7 @@ pub async fn renew(
         Ok((user, session))
     };
     match renewed.await {
-        Ok((user, session)) => Ok(Begun { user, session, id }),
+        Ok((user, session)) => Ok(Begun { user, session, id, device: None }),
         Err(error) => {
             app.records.discard(&id).await;
             Err(error)

@@ -5,8 +5,10 @@
 
 pub mod api_tokens;
 pub mod audit_events;
+pub mod known_devices;
 pub mod session_records;
 pub mod sessions;
+pub mod throttles;
 pub mod users;
 
 use std::time::Duration;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use crate::store::{audit_events, session_records, sessions};
+use crate::store::{audit_events, known_devices, session_records, sessions, throttles};
 
 const EVERY: Duration = Duration::from_secs(60);
 /// Rows a statement: few enough that nobody waits for it.
 const BATCH: i64 = 1000;
+/// As long as browsers keep the cookie (RFC 6265bis §5.6.2).
+const DEVICE_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// Sweeps now and then, for ever. An error is logged, and the next round tries again.
 pub async fn run(pool: PgPool, audit_keep: Duration) {
@@ -24,7 +26,7 @@ pub async fn run(pool: PgPool, audit_keep: Duration) {
     }
 }
 
-/// Deletes every expired session, record and audit event that is there now, and returns how many.
+/// Deletes everything that has expired by now, and returns how many rows that was.
 ///
 /// # Errors
 /// Those of the database.
@@ -35,8 +37,11 @@ pub async fn once(pool: &PgPool, audit_keep: Duration) -> sqlx::Result<u64> {
         let ended = sessions::sweep(&mut connection, BATCH).await? as u64;
         let orphans = session_records::sweep(&mut *connection, BATCH).await?;
         let events = audit_events::sweep(&mut *connection, audit_keep, BATCH).await?;
-        swept += ended + orphans + events;
-        if ended.max(orphans).max(events) < BATCH as u64 {
+        let limits = throttles::sweep(&mut *connection, BATCH).await?;
+        let devices = known_devices::sweep(&mut *connection, DEVICE_KEEP, BATCH).await?;
+        let batches = [ended, orphans, events, limits, devices];
+        swept += batches.iter().sum::<u64>();
+        if batches.iter().all(|rows| *rows < BATCH as u64) {
             return Ok(swept);
         }
     }

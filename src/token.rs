@@ -1,25 +1,49 @@
-//! API tokens: made, shown once, stored hashed.
+//! Opaque secrets: made, shown once, stored hashed.
 //!
-//! A token is `pct_` and 32 characters of base64url: 160 random bits and a CRC-32 of what comes
-//! before it, so that a scanner, and we ourselves, can tell a token from a typo without a database.
+//! A secret is a prefix that says what it is for and 32 characters of base64url: 160 random bits and a
+//! CRC-32 of what comes before it, so that a scanner, and we ourselves, can tell a secret from a typo
+//! without a database.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::zeroize::Zeroize as _;
 use sha2::{Digest as _, Sha256};
 
-/// What every API token starts with.
-pub const PREFIX: &str = "pct_";
-
 const RANDOM: usize = 20;
 const CHECKSUM: usize = 4;
 
-/// The secret of an API token.
-pub struct ApiTokenSecret(String);
+/// What a secret is for.
+pub trait Purpose {
+    /// What the secret starts with.
+    const PREFIX: &'static str;
+}
 
-impl ApiTokenSecret {
+/// Programs that act for a person.
+pub enum ApiToken {}
+
+impl Purpose for ApiToken {
+    const PREFIX: &'static str = "pct_";
+}
+
+/// Clients that have logged in before.
+pub enum Device {}
+
+impl Purpose for Device {
+    const PREFIX: &'static str = "pcd_";
+}
+
+/// The secret of an API token.
+pub type ApiTokenSecret = Secret<ApiToken>;
+/// The secret of a client that has logged in before.
+pub type DeviceSecret = Secret<Device>;
+
+/// A secret for one purpose.
+pub struct Secret<P>(String, PhantomData<P>);
+
+impl<P: Purpose> Secret<P> {
     /// A new secret.
     #[must_use]
     pub fn generate() -> Self {
@@ -27,39 +51,41 @@ impl ApiTokenSecret {
         bytes[..RANDOM].copy_from_slice(&rand::random::<[u8; RANDOM]>());
         let checksum = checksum(&bytes[..RANDOM]);
         bytes[RANDOM..].copy_from_slice(&checksum);
-        Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+        Self(format!("{}{}", P::PREFIX, URL_SAFE_NO_PAD.encode(bytes)), PhantomData)
     }
 
-    /// Reads what a client sent; `None` when it was never a token, by its form or its checksum.
+    /// Reads what a client sent; `None` when it was never such a secret, by its form or its checksum.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(P::PREFIX)?).ok()?;
         let (random, check) = bytes.split_at_checked(RANDOM)?;
-        (check == checksum(random)).then(|| Self(text.to_owned()))
+        (check == checksum(random)).then(|| Self(text.to_owned(), PhantomData))
     }
+}
 
+impl<P> Secret<P> {
     /// The text that the client is to hold.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What the database knows the token by: 160 random bits need no salt and no slow hash.
+    /// What the database knows the secret by: 160 random bits need no salt and no slow hash.
     #[must_use]
     pub fn hash(&self) -> Vec<u8> {
         Sha256::digest(&self.0).to_vec()
     }
 }
 
-impl Drop for ApiTokenSecret {
+impl<P> Drop for Secret<P> {
     fn drop(&mut self) {
         self.0.zeroize();
     }
 }
 
-impl fmt::Debug for ApiTokenSecret {
+impl<P> fmt::Debug for Secret<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiTokenSecret(…)")
+        f.write_str("Secret(…)")
     }
 }
 
@@ -77,14 +103,22 @@ mod tests {
         let text = secret.expose().to_owned();
         assert_eq!(text.len(), 36);
         assert_eq!(ApiTokenSecret::parse(&text).unwrap().hash(), secret.hash());
-        for at in PREFIX.len()..text.len() {
+        for at in ApiToken::PREFIX.len()..text.len() {
             let mut typo = text.clone().into_bytes();
             typo[at] = if typo[at] == b'A' { b'B' } else { b'A' };
             assert!(ApiTokenSecret::parse(&String::from_utf8(typo).unwrap()).is_none());
         }
-        for text in
-            ["", "pct_", "pcs_AAAA", "pct_AAAA", &text[4..], &text[..35], &format!("{text}A")]
-        {
+        let for_another = DeviceSecret::generate();
+        for text in [
+            for_another.expose(),
+            "",
+            "pct_",
+            "pcs_AAAA",
+            "pct_AAAA",
+            &text[4..],
+            &text[..35],
+            &format!("{text}A"),
+        ] {
             assert!(ApiTokenSecret::parse(text).is_none(), "{text}");
         }
     }

@@ -162,7 +162,8 @@ async fn change(pool: &PgPool, account: &str, changes: Changes) -> Result<(), St
 }
 
 async fn find(pool: &PgPool, account: &str) -> Result<Uuid, String> {
-    let found = users::find_credentials(pool, &Identifier::new(account)).await.map_err(failed)?;
+    let found =
+        users::find_credentials(pool, &Identifier::new(account), None).await.map_err(failed)?;
     found.map(|found| found.user_id).ok_or_else(|| format!("there is no account {account}"))
 }
 

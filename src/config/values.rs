@@ -117,6 +117,46 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or("a duration of whole seconds from 1s to 3650d, such as 15m, 12h or 30d".to_owned())
 }
 
+/// A limit: so many at once, and then one every so often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many are allowed at once.
+    pub burst: u32,
+    /// After how long there is one more.
+    pub interval: Duration,
+}
+
+impl Rate {
+    /// Takes `10/15m`: ten at once, and ten a quarter of an hour.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let rate = || {
+            let (burst, window) = text.split_once('/')?;
+            let burst =
+                burst.trim().parse().ok().filter(|burst| (1..=1_000_000).contains(burst))?;
+            // PostgreSQL's intervals know no nanoseconds.
+            let window = u64::try_from(duration(window.trim()).ok()?.as_millis()).ok()?;
+            let interval = Duration::from_millis(window / u64::from(burst));
+            (!interval.is_zero()).then_some(Self { burst, interval })
+        };
+        rate().ok_or("a number and a duration, such as 10/15m".to_owned())
+    }
+
+    /// How long it takes to fill up from nothing.
+    #[must_use]
+    pub fn window(self) -> Duration {
+        self.interval * self.burst
+    }
+
+    /// How far ahead of an even pace a client may be and still have one more.
+    #[must_use]
+    pub fn slack(self) -> Duration {
+        self.interval * (self.burst - 1)
+    }
+}
+
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     text.parse()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
 use utoipa::ToSchema;
@@ -18,13 +18,14 @@ use crate::credential::{Credential, SESSION_TOKEN_PREFIX};
 use crate::error::{Error, Result};
 use crate::extract::{Json, word};
 use crate::names::Identifier;
-use crate::problem_examples::problems;
+use crate::problem_examples::{problems, rate_limited};
 use crate::session::cookie::Cookies;
 use crate::session::records::SessionId;
 use crate::session::{self, Begin, Begun};
 use crate::state::App;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, User};
+use crate::token::DeviceSecret;
 
 /// Who logs in, and how the session is to be. Exactly one of `identifier`, `username` and `email`
 /// is given.
@@ -46,6 +47,10 @@ pub(super) struct Login {
     /// How long it does, such as `7d`; never longer than the service allows. Implies `remember`.
     #[schema(example = "7d")]
     remember_for: Option<String>,
+    /// For apps: what an earlier login gave as `device_token`. Guesses of strangers then do not keep
+    /// this client out; one that is not known is ignored.
+    #[schema(value_type = Option<String>, format = Password)]
+    device_token: Option<SecretString>,
     /// `cookie` (the default) sets a cookie, `token` returns the secret.
     #[serde(default, deserialize_with = "word")]
     #[schema(nullable = false)]
@@ -62,27 +67,37 @@ pub(super) struct LoggedIn {
     /// The session's secret, to be sent as `Authorization: Bearer`; null when a cookie holds it.
     #[schema(required, example = "pcs_WkSzIYsmLt-laosGwUXNHA")]
     token: Option<String>,
+    /// What an app keeps, even after logging out, and sends with its next login. Null when a cookie
+    /// holds it, and when the client has one that stands.
+    #[schema(required, example = "pcd_u5V1yqQ2mHk7bXo3sWf9cZ0eR4tYiOPtqs8h9g")]
+    device_token: Option<String>,
 }
 
-problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, Error::Busy);
+problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, rate_limited("account"), Error::Busy);
 
 /// Log in
 ///
 /// Always makes a new session. The session that the browser's cookie named before ends, if there is
-/// one, whatever the transport of the new one. An unknown account is answered like a wrong password, and as slowly.
+/// one, whatever the transport of the new one. An unknown account is answered like a wrong password, and
+/// as slowly. Too many wrong passwords are a 429, for a while; not so for a client that has logged in to
+/// the account before, which has a limit of its own.
 #[utoipa::path(
     post, path = "/login", tag = "session", request_body = Login,
     responses(
-        (status = OK, body = LoggedIn, headers(("set-cookie" = String, description = "The session cookie, with `transport: \"cookie\"`"))),
+        (status = OK, body = LoggedIn, headers(("set-cookie" = String, description = "The session cookie, with `transport: \"cookie\"`, and one by which the account knows this browser"))),
         LoginProblems,
     ),
 )]
 pub(super) async fn login(
     State(app): State<App>,
-    client: Client,
+    mut client: Client,
     OwnCookie(replaces): OwnCookie,
     Json(login): Json<Login>,
 ) -> Result<Response> {
+    if let Some(device_token) = &login.device_token {
+        let secret = DeviceSecret::parse(device_token.expose_secret());
+        client.device_hash = secret.map(|secret| secret.hash());
+    }
     let wanted = Wanted::new(&app, login.transport, login.remember, login.remember_for.as_deref())?;
     let identifier = login.identifier()?;
     let mut tries = 0;
@@ -91,7 +106,8 @@ pub(super) async fn login(
             auth::verify(&app, &client, &identifier, &login.password).await?;
         let begin = wanted.begin(&client, replaces.as_ref(), Some(credentials.user_id));
         let begun = session::begin(&app, begin, async |connection| {
-            users::record_login(connection, &credentials, rehashed.as_deref())
+            let hash = credentials.hash();
+            users::record_login(connection, credentials.user_id, hash, rehashed.as_deref())
                 .await?
                 .ok_or(Error::InvalidCredentials)
         });
@@ -210,22 +226,34 @@ pub(super) fn ended_session(app: &App, transport: Transport) -> Response {
 
 /// The answer that hands a session to its client.
 pub(super) fn logged_in(begun: Begun, cookies: &Cookies) -> Response {
-    let (set_cookie, token) = hand_out(&begun, cookies);
-    (set_cookie, Json(LoggedIn { user: begun.user, session: begun.session, token })).into_response()
+    let (cookies, Tokens { token, device_token }) = hand_out(&begun, cookies);
+    let body = LoggedIn { user: begun.user, session: begun.session, token, device_token };
+    (cookies, Json(body)).into_response()
 }
 
-/// The secret of a session, in a header or for the body, as its transport has it.
+/// The secrets of a login that go into the body.
+#[derive(Default)]
+pub(super) struct Tokens {
+    pub(super) token: Option<String>,
+    pub(super) device_token: Option<String>,
+}
+
+/// The secrets of a login, in headers or for the body, as its transport has it.
 pub(super) fn hand_out(
     begun: &Begun,
     cookies: &Cookies,
-) -> (AppendHeaders<Option<(HeaderName, HeaderValue)>>, Option<String>) {
+) -> (AppendHeaders<Vec<(HeaderName, HeaderValue)>>, Tokens) {
     match begun.session.transport {
-        Transport::Cookie => (
-            AppendHeaders(Some((header::SET_COOKIE, cookies.set(&begun.id, &begun.session)))),
-            None,
-        ),
+        Transport::Cookie => {
+            let device = begun.device.as_ref().map(|device| cookies.set_device(device));
+            let values = [cookies.set(&begun.id, &begun.session)].into_iter().chain(device);
+            let headers = values.map(|value| (header::SET_COOKIE, value)).collect();
+            (AppendHeaders(headers), Tokens::default())
+        }
         Transport::Token => {
-            (AppendHeaders(None), Some(format!("{SESSION_TOKEN_PREFIX}{}", begun.id.expose())))
+            let token = Some(format!("{SESSION_TOKEN_PREFIX}{}", begun.id.expose()));
+            let device_token = begun.device.as_ref().map(|device| device.expose().to_owned());
+            (AppendHeaders(vec![]), Tokens { token, device_token })
         }
     }
 }

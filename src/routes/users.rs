@@ -18,14 +18,14 @@ use crate::error::{Error, Result};
 use crate::extract::{Json, Query, word};
 use crate::page::{Page, PageQuery};
 use crate::problem::FieldError;
-use crate::problem_examples::problems;
-use crate::routes::login::{Wanted, hand_out};
+use crate::problem_examples::{problems, rate_limited};
+use crate::routes::login::{Tokens, Wanted, hand_out};
 use crate::session;
 use crate::state::App;
 use crate::store;
 use crate::store::sessions::{Session, Transport};
-use crate::store::users::{self, Credentials, Filter, NewUser, Role, User};
-use crate::{names, password};
+use crate::store::users::{self, Filter, NewUser, Role, User};
+use crate::{names, password, throttle};
 
 /// An account to make. At least one of `username` and `email` is given.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -71,6 +71,9 @@ pub(super) struct Registered {
     /// when there is no session.
     #[schema(required, example = "pcs_WkSzIYsmLt-laosGwUXNHA")]
     token: Option<String>,
+    /// As at login.
+    #[schema(required, example = "pcd_u5V1yqQ2mHk7bXo3sWf9cZ0eR4tYiOPtqs8h9g")]
+    device_token: Option<String>,
 }
 
 /// Which accounts to list.
@@ -85,7 +88,7 @@ pub(super) struct ListUsers {
     is_active: Option<bool>,
 }
 
-problems!(CreateUserProblems: Error::SessionExpired, Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
+problems!(CreateUserProblems: Error::SessionExpired, Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, rate_limited("registration"), Error::Busy);
 problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 
 /// Register, or make an account as an admin
@@ -122,6 +125,9 @@ pub(super) async fn create_user(
     let (transport, remember) = (request.transport, request.remember);
     let wanted = Wanted::new(&app, transport, remember, request.remember_for.as_deref())?;
     let new = request.check()?;
+    if admin.is_none() {
+        throttle::count_registration(&app, &client).await?;
+    }
     let hash = app.hasher.hash(&request.password).await?;
     if let Some(admin) = admin {
         let mut transaction = store::begin(&app.pool).await?;
@@ -129,23 +135,22 @@ pub(super) async fn create_user(
         let user = account::create(&mut transaction, &new, &hash, actor, &client).await?;
         transaction.commit().await?;
         let location = location(&user);
-        let body = Json(Registered { user, session: None, token: None });
+        let body = Json(Registered { user, session: None, token: None, device_token: None });
         return Ok((StatusCode::CREATED, location, body).into_response());
     }
     let begin = wanted.begin(&client, replaces.as_ref(), None);
     let begun = session::begin(&app, begin, async |connection| {
         let user = account::create(connection, &new, &hash, Actor::Registrant, &client).await?;
-        let credentials =
-            Credentials { user_id: user.id, password_hash: hash.into(), is_active: true };
-        users::record_login(connection, &credentials, None)
+        users::record_login(connection, user.id, &hash, None)
             .await?
             .ok_or_else(|| Error::internal("an account that was just made is not there"))
     });
     let begun = begun.await?;
-    let (set_cookie, token) = hand_out(&begun, &app.cookies);
+    let (cookies, tokens) = hand_out(&begun, &app.cookies);
     let location = location(&begun.user);
-    let body = Json(Registered { user: begun.user, session: Some(begun.session), token });
-    Ok((StatusCode::CREATED, location, set_cookie, body).into_response())
+    let Tokens { token, device_token } = tokens;
+    let body = Registered { user: begun.user, session: Some(begun.session), token, device_token };
+    Ok((StatusCode::CREATED, location, cookies, Json(body)).into_response())
 }
 
 /// List accounts

@@ -1,4 +1,5 @@
-//! The one cookie: how it is named, written, read and removed (RFC 6265bis).
+//! The session cookie, and the one by which accounts know a browser: how they are named, written,
+//! read and removed (RFC 6265bis).
 
 use std::borrow::Cow;
 
@@ -9,14 +10,17 @@ use cookie::time::Duration;
 use super::records::SessionId;
 use crate::config::{Config, SameSite};
 use crate::store::sessions::Session;
+use crate::token::DeviceSecret;
 
 /// As long as browsers keep a cookie (RFC 6265bis §5.6.2).
 const LONGEST: Duration = Duration::days(400);
 
-/// How the session cookie is written and read.
+/// How the cookies are written and read.
 #[derive(Clone, Debug)]
 pub struct Cookies {
     name: &'static str,
+    /// Only this host ever needs it, whatever the session's domain is.
+    device_name: &'static str,
     domain: Option<String>,
     secure: bool,
     same_site: cookie::SameSite,
@@ -45,29 +49,20 @@ impl Cookies {
             (true, Some(_)) => "__Secure-portcullis",
             (false, _) => "portcullis",
         };
+        let device_name = if secure { "__Host-portcullis-device" } else { "portcullis-device" };
         let same_site = match config.cookie_samesite {
             SameSite::Lax => cookie::SameSite::Lax,
             SameSite::Strict => cookie::SameSite::Strict,
             SameSite::None => cookie::SameSite::None,
         };
         let (domain, outlives) = (config.cookie_domain.clone(), config.remember_refresh.is_on());
-        Self { name, domain, secure, same_site, outlives }
+        Self { name, device_name, domain, secure, same_site, outlives }
     }
 
     /// What a request brought.
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> GivenCookie {
-        // Byte by byte as browsers see it (RFC 6265bis §5.4): a name that only looks like ours once
-        // Unicode's white space is trimmed has no prefix to them, and anybody may set it.
-        let values: Vec<_> = headers
-            .get_all(header::COOKIE)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
-            .filter_map(|pair| {
-                let equals = pair.iter().position(|byte| *byte == b'=')?;
-                let (name, value) = pair.split_at(equals);
-                (name.trim_ascii() == self.name.as_bytes()).then(|| value[1..].trim_ascii())
-            })
+        let values: Vec<_> = values(headers, self.name)
             .map(|value| str::from_utf8(value).ok().and_then(SessionId::parse))
             .collect();
         match values[..] {
@@ -77,11 +72,19 @@ impl Cookies {
         }
     }
 
+    /// The secret by which accounts know the browser; none when there are several.
+    #[must_use]
+    pub fn read_device(&self, headers: &HeaderMap) -> Option<DeviceSecret> {
+        let mut values = values(headers, self.device_name);
+        let value = values.next().filter(|_| values.next().is_none())?;
+        DeviceSecret::parse(str::from_utf8(value).ok()?)
+    }
+
     /// The `Set-Cookie` that hands out a session: until the browser closes, or, when it is
     /// remembered, until it ends.
     #[must_use]
     pub fn set(&self, id: &SessionId, session: &Session) -> HeaderValue {
-        let mut cookie = self.cookie(id.expose());
+        let mut cookie = self.session(id.expose());
         if session.remember && self.outlives {
             // Use extends the session, and the cookie cannot be written again with every use: a
             // request in flight during a renewal would bring back the old secret.
@@ -96,26 +99,53 @@ impl Cookies {
     /// The `Set-Cookie` that removes the cookie, with the attributes that it was set with.
     #[must_use]
     pub fn remove(&self) -> HeaderValue {
-        let mut cookie = self.cookie(String::new());
+        let mut cookie = self.session(String::new());
         cookie.set_max_age(Duration::ZERO);
         header_value(&cookie)
     }
 
-    fn cookie(&self, value: String) -> Cookie<'static> {
-        let mut cookie = Cookie::build((self.name, value))
-            .path("/")
-            .http_only(true)
-            .secure(self.secure)
-            .same_site(self.same_site)
-            .build();
+    /// The `Set-Cookie` by which accounts will know the browser.
+    #[must_use]
+    pub fn set_device(&self, secret: &DeviceSecret) -> HeaderValue {
+        let mut cookie = self.cookie(self.device_name, secret.expose().to_owned());
+        cookie.set_max_age(LONGEST);
+        header_value(&cookie)
+    }
+
+    fn session(&self, value: String) -> Cookie<'static> {
+        let mut cookie = self.cookie(self.name, value);
         if let Some(domain) = &self.domain {
             cookie.set_domain(Cow::Owned(domain.clone()));
         }
         cookie
     }
+
+    fn cookie(&self, name: &'static str, value: String) -> Cookie<'static> {
+        Cookie::build((name, value))
+            .path("/")
+            .http_only(true)
+            .secure(self.secure)
+            .same_site(self.same_site)
+            .build()
+    }
+}
+
+/// The values of every cookie of this name, byte by byte as browsers see them (RFC 6265bis §5.4): a
+/// name that only looks like ours once Unicode's white space is trimmed has no prefix to them, and
+/// anybody may set it.
+fn values<'a>(headers: &'a HeaderMap, wanted: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(move |pair| {
+            let equals = pair.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = pair.split_at(equals);
+            (name.trim_ascii() == wanted.as_bytes()).then(|| value[1..].trim_ascii())
+        })
 }
 
 fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
-    // The name, the id and the checked domain are plain ASCII.
+    // The names, the secrets and the checked domain are plain ASCII.
     HeaderValue::from_str(&cookie.to_string()).unwrap_or(HeaderValue::from_static(""))
 }

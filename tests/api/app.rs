@@ -245,7 +245,7 @@ impl Answer {
         assert_eq!(body["errors"].is_array(), code == "validation_failed", "{body}");
         let challenged = status == 401 || code == "insufficient_scope";
         assert_eq!(challenged, answer.header("www-authenticate").is_some());
-        assert_eq!(status == 503, answer.header("retry-after").is_some());
+        assert_eq!(matches!(status, 429 | 503), answer.header("retry-after").is_some());
         answer
     }
 
@@ -265,9 +265,15 @@ impl Answer {
     /// The session's secret in the cookie that was set.
     #[track_caller]
     pub fn cookie(&self) -> String {
-        let set = self.header(SET_COOKIE.as_str()).expect("a cookie");
-        let (_, value) = set.split(';').next().unwrap().split_once('=').unwrap();
-        value.to_owned()
+        self.set_cookie("portcullis").expect("a cookie")
+    }
+
+    /// The value of a cookie that was set.
+    pub fn set_cookie(&self, name: &str) -> Option<String> {
+        let set = self.headers.get_all(SET_COOKIE).iter();
+        let mut pairs = set.filter_map(|set| set.to_str().unwrap().split(';').next());
+        let named = pairs.find_map(|pair| pair.split_once('=').filter(|pair| pair.0 == name))?;
+        Some(named.1.to_owned())
     }
 
     /// The session's secret in the body.

@@ -26,6 +26,7 @@ mod session;
 mod sessions;
 mod signals;
 mod statements;
+mod throttle;
 mod tokens;
 mod user;
 mod user_command;

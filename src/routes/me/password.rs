@@ -13,11 +13,12 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
 use crate::password::{self, Verdict};
-use crate::problem_examples::problems;
+use crate::problem_examples::{problems, rate_limited};
 use crate::routes::login::{LoggedIn, logged_in};
 use crate::session::{self, Begun};
 use crate::state::App;
 use crate::store::users::{self, Credentials};
+use crate::throttle::Attempt;
 
 /// The password, once more.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -42,7 +43,7 @@ pub(crate) struct ChangePassword {
     new_password: SecretString,
 }
 
-problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, Error::Busy);
+problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, rate_limited("session"), Error::Busy);
 
 /// Give the password again
 ///
@@ -131,7 +132,8 @@ async fn verify(
     let id = current.live.user.id;
     let credentials = users::find_credentials_of(&app.pool, id).await?;
     let credentials = credentials.ok_or(Error::SessionExpired)?;
-    match app.hasher.verify(password, Some(credentials.hash())).await? {
+    let attempt = Attempt::to_confirm(app, current.live.session.id).await?;
+    match attempt.verify(password, Some(&credentials)).await? {
         Verdict::Right { .. } => Ok(credentials),
         Verdict::Wrong => {
             let failed = Event::new(Kind::LoginFailed, client).by_own(id);

@@ -5,17 +5,23 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Role, User};
-use crate::names::Identifier;
+use crate::names::{self, Identifier};
 
 /// What is needed to check a login. It cannot be serialised.
 #[derive(Debug)]
 pub struct Credentials {
     /// The account's id.
     pub user_id: Uuid,
+    /// Its username.
+    pub username: Option<String>,
+    /// Its email address.
+    pub email: Option<String>,
     /// The stored hash.
     pub password_hash: SecretString,
     /// Whether the account may log in.
     pub is_active: bool,
+    /// Whether the client that asks has logged in to it before.
+    pub knows_device: bool,
 }
 
 impl Credentials {
@@ -24,12 +30,19 @@ impl Credentials {
     pub fn hash(&self) -> &str {
         self.password_hash.expose_secret()
     }
+
+    /// The names that open the account.
+    pub fn identifiers(&self) -> impl Iterator<Item = Identifier> {
+        names::identifiers(self.username.as_deref(), self.email.as_deref())
+    }
 }
 
-/// What is needed to check a login to the account with this name.
+/// What is needed to check a login to the account with this name, by a client that brought the secret
+/// with this hash.
 pub async fn find_credentials(
     db: impl PgExecutor<'_>,
     identifier: &Identifier,
+    device_hash: Option<&[u8]>,
 ) -> sqlx::Result<Option<Credentials>> {
     let (username, email) = match identifier {
         Identifier::Username(username) => (Some(username), None),
@@ -37,10 +50,15 @@ pub async fn find_credentials(
     };
     sqlx::query_as!(
         Credentials,
-        "select id as user_id, password_hash, is_active from users
-         where username = $1 or email = $2",
+        r#"select id as user_id, username, email, password_hash, is_active,
+             exists (
+                 select from known_devices where hash = $3 and user_id = users.id
+             ) as "knows_device!"
+         from users
+         where username = $1 or email = $2"#,
         username,
         email,
+        device_hash,
     )
     .fetch_optional(db)
     .await
@@ -53,7 +71,8 @@ pub async fn find_credentials_of(
 ) -> sqlx::Result<Option<Credentials>> {
     sqlx::query_as!(
         Credentials,
-        "select id as user_id, password_hash, is_active from users where id = $1",
+        r#"select id as user_id, username, email, password_hash, is_active, false as "knows_device!"
+         from users where id = $1"#,
         id,
     )
     .fetch_optional(db)
@@ -92,21 +111,22 @@ pub async fn rehash(
     .map(drop)
 }
 
-/// Writes down a login, if the account still is as it was when the password was checked, and
-/// locks its row. `rehashed` takes the place of the stored hash.
+/// Writes down a login, if the account still is as it was when the password was checked against this
+/// hash, and locks its row. `rehashed` takes the place of the stored hash.
 ///
 /// `None` when the account was disabled or deleted or got another password meanwhile.
 pub async fn record_login(
     connection: &mut PgConnection,
-    credentials: &Credentials,
+    id: Uuid,
+    hash: &str,
     rehashed: Option<&str>,
 ) -> sqlx::Result<Option<User>> {
     query_user!(
         "update users set last_login_at = now(), password_hash = coalesce($3, password_hash)
          where id = $1 and is_active and password_hash = $2 returning",
         "",
-        credentials.user_id,
-        credentials.hash(),
+        id,
+        hash,
         rehashed,
     )
     .fetch_optional(connection)

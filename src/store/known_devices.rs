@@ -1,0 +1,82 @@
+//! Which clients have logged in to which accounts.
+
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+/// Clients that an account knows at most: a program that keeps no cookies is a new one at each login.
+const MOST: i64 = 50;
+
+/// Writes down that a client has logged in to an account whose row is locked. `given` is the hash of
+/// the secret that the client brought, `new` that of one it may be given; returns whether it is to be
+/// given that.
+///
+/// A secret that was never ours is not taken over; one that another account knows is.
+pub async fn remember(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    given: Option<&[u8]>,
+    new: &[u8],
+) -> sqlx::Result<bool> {
+    let is_new = sqlx::query_scalar!(
+        r#"insert into known_devices (hash, user_id)
+         values (coalesce((select hash from known_devices where hash = $2 limit 1), $3), $1)
+         on conflict on constraint known_devices_pkey do update set last_used_at = now()
+         returning hash = $3 as "is_new!""#,
+        user_id,
+        given,
+        new,
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if is_new {
+        sqlx::query!(
+            "delete from known_devices
+             where user_id = $1 and hash in (
+                 select hash from known_devices where user_id = $1
+                 order by last_used_at desc, hash
+                 offset $2
+             )",
+            user_id,
+            MOST,
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(is_new)
+}
+
+/// Forgets every client that has logged in to an account, but for one.
+pub async fn forget(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    but: Option<&[u8]>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from known_devices where user_id = $1 and hash is distinct from $2",
+        user_id,
+        but,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Deletes up to `limit` clients that have not logged in for so long, and returns how many.
+pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx::Result<u64> {
+    sqlx::query!(
+        "delete from known_devices where (hash, user_id) in (
+             select hash, user_id from known_devices where last_used_at < now() - $1::interval
+             order by last_used_at
+             limit $2
+             for update skip locked
+         )",
+        PgInterval::try_from(keep).map_err(sqlx::Error::Encode)?,
+        limit,
+    )
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
+}

@@ -1,0 +1,178 @@
+//! Limits on guessing, kept in PostgreSQL so that all replicas share them (ASVS 6.3.1).
+//!
+//! A try is counted before the password is looked at and given back when it was right, so that many
+//! at once get no further than one after the other. Each name has a limit of its own, whether or not
+//! an account has it, and so does each client that has logged in to the account before: a stranger
+//! who guesses does not lock its owner out.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::names::Identifier;
+use crate::password::Verdict;
+use crate::rate_limit::RateLimit;
+use crate::state::App;
+use crate::store::throttles::{self, Bucket};
+use crate::store::users::Credentials;
+
+/// One try at a password.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    app: &'a App,
+    /// None where there are no limits.
+    own: Option<Bucket>,
+    network: Option<Bucket>,
+}
+
+impl<'a> Attempt<'a> {
+    /// A try to log in by a name, which `found` has if there is such an account.
+    ///
+    /// # Errors
+    /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
+    pub async fn to_log_in(
+        app: &'a App,
+        client: &Client,
+        identifier: &Identifier,
+        found: Option<&Credentials>,
+    ) -> Result<Self> {
+        let known = found.filter(|found| found.knows_device).zip(client.device_hash.as_deref());
+        match known {
+            Some((account, device)) => {
+                let subject = [account.user_id.as_bytes(), device];
+                Self::begin(app, "device", key("device", &subject), None).await
+            }
+            None => {
+                let network = network(client).map(|network| Bucket {
+                    key: key("network", &[network.as_bytes()]),
+                    rate: app.config.throttle_network,
+                });
+                Self::begin(app, "account", account(identifier), network).await
+            }
+        }
+    }
+
+    /// A try of somebody who is logged in to give the password again. The session has a limit of its
+    /// own, so that nobody else can use it up.
+    ///
+    /// # Errors
+    /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
+    pub async fn to_confirm(app: &'a App, session_id: Uuid) -> Result<Self> {
+        Self::begin(app, "session", key("session", &[session_id.as_bytes()]), None).await
+    }
+
+    async fn begin(
+        app: &'a App,
+        policy: &'static str,
+        key: Vec<u8>,
+        network: Option<Bucket>,
+    ) -> Result<Self> {
+        if !app.config.throttle.is_on() {
+            return Ok(Self { app, own: None, network: None });
+        }
+        let own = Bucket { key, rate: app.config.throttle_account };
+        take(app, policy, &own, network.as_ref()).await?;
+        Ok(Self { app, own: Some(own), network })
+    }
+
+    /// Looks at the password. A try at which it was not looked at, or was right, does not count.
+    ///
+    /// # Errors
+    /// `Busy`, and those of the database.
+    pub async fn verify(
+        self,
+        password: &SecretString,
+        found: Option<&Credentials>,
+    ) -> Result<Verdict> {
+        let verdict = self.app.hasher.verify(password, found.map(Credentials::hash)).await;
+        match (&verdict, found) {
+            (Ok(Verdict::Wrong), _) => {}
+            (Ok(Verdict::Right { .. }), Some(account)) => self.succeed(account).await?,
+            _ => self.give_back().await?,
+        }
+        verdict
+    }
+
+    async fn succeed(self, right: &Credentials) -> Result<()> {
+        let Some(own) = self.own else { return Ok(()) };
+        let keys: Vec<_> =
+            right.identifiers().map(|name| account(&name)).chain([own.key]).collect();
+        Ok(throttles::clear(&self.app.pool, &keys, self.network.as_ref()).await?)
+    }
+
+    async fn give_back(self) -> Result<()> {
+        for bucket in self.own.iter().chain(&self.network) {
+            throttles::give_back(&self.app.pool, bucket).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts somebody who makes an account of their own.
+///
+/// # Errors
+/// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
+pub async fn count_registration(app: &App, client: &Client) -> Result<()> {
+    let Some(network) = network(client).filter(|_| app.config.throttle.is_on()) else {
+        return Ok(());
+    };
+    let key = key("registration", &[network.as_bytes()]);
+    take(app, "registration", &Bucket { key, rate: app.config.throttle_registration }, None).await
+}
+
+/// The keys of the limits on logging in by the names of an account.
+pub fn account_keys(identifiers: impl Iterator<Item = Identifier>) -> Vec<Vec<u8>> {
+    identifiers.map(|name| account(&name)).collect()
+}
+
+async fn take(
+    app: &App,
+    policy: &'static str,
+    own: &Bucket,
+    network: Option<&Bucket>,
+) -> Result<()> {
+    // Whatever keeps the limit from being asked, nobody gets past it.
+    let closed = |error: sqlx::Error| Error::DatabaseUnavailable(error.into());
+    let taken = throttles::take(&app.pool, own, network).await.map_err(closed)?;
+    if taken.own && taken.network {
+        return Ok(());
+    }
+    if taken.own {
+        // Others took the network's last one at this very moment.
+        throttles::give_back(&app.pool, own).await.map_err(closed)?;
+    }
+    let by_network = network.filter(|_| taken.network_wait > taken.own_wait);
+    let (policy, rate, wait) = match by_network {
+        Some(network) => ("network", network.rate, taken.network_wait),
+        None => (policy, own.rate, taken.own_wait),
+    };
+    let wait = Duration::from_secs(u64::try_from(wait).unwrap_or_default().max(1));
+    tracing::info!(event = "rate_limited", policy, wait = wait.as_secs());
+    Err(Error::RateLimited(RateLimit { policy, rate, wait }))
+}
+
+/// What the limits of a client's surroundings go by; none for a backend of ours, which tries for many.
+fn network(client: &Client) -> Option<String> {
+    client.network().filter(|_| !client.is_backend)
+}
+
+fn account(identifier: &Identifier) -> Vec<u8> {
+    match identifier {
+        Identifier::Username(username) => key("username", &[username.as_bytes()]),
+        Identifier::Email(email) => key("email", &[email.as_bytes()]),
+    }
+}
+
+/// What is limited, hashed; each part with its length before it.
+fn key(kind: &str, parts: &[&[u8]]) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    for part in std::iter::once(kind.as_bytes()).chain(parts.iter().copied()) {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().to_vec()
+}
