@@ -9,16 +9,16 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use tower::util::MapResponseLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::config::Config;
 use crate::error::Error;
 use crate::parameters::Parameters;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::state::App;
-use crate::{cross_origin, parameters, rate_limit, request_id, routes};
+use crate::{cross_origin, parameters, rate_limit, request_id, routes, security_headers};
 
 /// Bytes of a request's body.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -36,20 +36,14 @@ pub fn router(app: App) -> Router {
 /// The last layer is the outermost: a request meets them from the bottom up.
 fn behind_layers(router: Router<App>, app: App) -> Router {
     let cors = cors(&app.config);
+    let headers = MapResponseLayer::new(security_headers::of(&app.config));
     router
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn_with_state(app.clone(), cross_origin::layer))
         .layer(from_fn_with_state(app.clone(), time_out))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(write_problem))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
+        .layer(headers)
         .layer(cors)
         .layer(from_fn(request_id::layer))
         .with_state(app)
@@ -137,10 +131,9 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_problem_that_tells_nothing() {
         let panics = get(async || -> StatusCode { panic!("the secret of the house") });
-        let app = App::new(
-            Config::defaults().unwrap(),
-            crate::store::pool(PgConnectOptions::new_without_pgpass(), Duration::from_secs(1)),
-        );
+        let config = Config::defaults().unwrap();
+        let pool = crate::store::pool(PgConnectOptions::new_without_pgpass(), &config);
+        let app = App::new(config, pool);
         let router = behind_layers(Router::new().route("/panics", panics), app);
         let request = Request::get("/panics").body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();

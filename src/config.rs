@@ -112,9 +112,46 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_AUDIT_KEEP", value_name = "DURATION", default_value = "365d", value_parser = values::duration)]
     pub audit_keep: Duration,
 
-    /// How long a request may take
+    /// Characters that a new password has at least, 8 to 64; NIST asks for 15 where it is the only factor
+    #[arg(long, env = "PORTCULLIS_PASSWORD_MIN_LENGTH", value_name = "LENGTH", default_value = "8", value_parser = values::password_min_length)]
+    pub password_min_length: usize,
+
+    /// Whether registration hides which addresses are taken; needs mail, which is not there yet
+    #[arg(
+        long,
+        env = "PORTCULLIS_REGISTRATION_PRIVACY",
+        value_name = "SWITCH",
+        default_value = "off"
+    )]
+    pub registration_privacy: Switch,
+
+    /// How long a connection may take to send the head of a request, the wait for it included
+    #[arg(long, env = "PORTCULLIS_HEADER_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    pub header_timeout: Duration,
+
+    /// How long a request may take, its body included
     #[arg(long, env = "PORTCULLIS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     pub request_timeout: Duration,
+
+    /// Connections at once; more wait until one ends
+    #[arg(long, env = "PORTCULLIS_MAX_CONNECTIONS", value_name = "NUMBER", default_value = "8192", value_parser = values::max_connections)]
+    pub max_connections: u32,
+
+    /// How long requests in flight have when the service is told to stop
+    #[arg(long, env = "PORTCULLIS_SHUTDOWN_GRACE", value_name = "DURATION", default_value = "20s", value_parser = values::duration)]
+    pub shutdown_grace: Duration,
+
+    /// Connections to PostgreSQL at once
+    #[arg(long, env = "PORTCULLIS_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "16", value_parser = values::database_connections)]
+    pub database_connections: u32,
+
+    /// How long a request waits for a connection to PostgreSQL before it says that there is none
+    #[arg(long, env = "PORTCULLIS_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
+    pub database_acquire_timeout: Duration,
+
+    /// How long a statement may take
+    #[arg(long, env = "PORTCULLIS_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    pub database_statement_timeout: Duration,
 
     /// Proxies whose X-Forwarded-For is believed, as networks separated by commas
     #[arg(long, env = "PORTCULLIS_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = values::network)]
@@ -204,6 +241,9 @@ impl Config {
                 "PORTCULLIS_COOKIE_DOMAIN=\"{domain}\" must be the host of PORTCULLIS_PUBLIC_URL, \"{}\", or a domain above it",
                 self.public_url
             ));
+        }
+        if self.registration_privacy.is_on() {
+            return Err("PORTCULLIS_REGISTRATION_PRIVACY=\"on\" needs mail, which this version does not send: it must be off".into());
         }
         let named = self.admin_username.is_some() || self.admin_email.is_some();
         if named != self.admin_password.is_some() {

@@ -37,7 +37,8 @@ pub struct FieldError {
     /// The field's name, or its path; `body` or `query` when it is the whole of that.
     #[schema(example = "password")]
     pub field: String,
-    /// The kind of fault: `required`, `unknown`, `wrong_type`, `too_short`, `too_long`, `invalid`.
+    /// The kind of fault: `required`, `unknown`, `wrong_type`, `too_short`, `too_long`, `invalid`;
+    /// of a new password also `breached`, `personal`, `guessable`.
     #[schema(example = "too_short")]
     pub code: String,
     /// The fault in words; it reads on from the field's name.

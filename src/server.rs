@@ -5,59 +5,98 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::http::{HeaderValue, Request, header};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower::ServiceExt as _;
 
-/// How long a connection may take to send the head of a request, the wait for it included.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections at once; more wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 8192;
-/// How long requests in flight have when the service is told to stop.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+use crate::config::Config;
+
 /// How long to wait when no connection can be accepted: there are no more files, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long connections without a request stay open when the service is told to stop: one may be on
+/// its way.
+const LINGER: Duration = Duration::from_millis(500);
+/// Files that are kept for other things than connections.
+const OTHER_FILES: u64 = 128;
 
 /// Answers requests until `stop`, and then those that are in flight, within a grace period.
 ///
 /// HTTP/1.1 only: what stands before us speaks it, and the version need not be guessed from the
 /// first bytes of somebody who sends none.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    config: &Config,
+    stop: impl Future<Output = ()>,
+) {
+    let most = most_connections(config.max_connections);
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = GracefulShutdown::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(config.header_timeout);
+    let server = Server {
+        builder,
+        router,
+        places: Arc::new(Semaphore::new(most as usize)),
+        graceful: GracefulShutdown::new(),
+        stopping: Arc::new(AtomicBool::new(false)),
+    };
     let mut stop = pin!(stop);
     loop {
-        let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, (stream, peer)) = tokio::select! {
+        tokio::select! {
             () = &mut stop => break,
-            accepted = accept => match accepted {
-                (place, Ok(accepted)) => (place, accepted),
-                (_, Err(error)) => {
+            accepted = server.accept(&listener) => match accepted {
+                Ok((place, stream, peer)) => server.answer(place, stream, peer),
+                Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             },
-        };
+        }
+    }
+    server.stop(listener, config.shutdown_grace, most).await;
+}
+
+struct Server {
+    builder: http1::Builder,
+    router: Router,
+    places: Arc<Semaphore>,
+    graceful: GracefulShutdown,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// The next connection, when there is a place for it.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(std::io::Error::other)?;
+        let (stream, peer) = listener.accept().await?;
+        Ok((place, stream, peer))
+    }
+
+    /// Answers what comes on a connection, in a task of its own.
+    fn answer(&self, place: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr) {
         // Answers are small: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(with_peer(router.clone(), peer));
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let service = self.service(peer);
+        let connection =
+            self.builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             let _place = place;
             if let Err(error) = connection.await {
@@ -65,24 +104,69 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
             }
         });
     }
-    drop(listener);
-    if tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still in flight at the end of the grace period");
+
+    /// The router, which is told where each request comes from, and tells that it is the last one on
+    /// its connection when the service is about to end.
+    fn service(
+        &self,
+        peer: SocketAddr,
+    ) -> impl tower::Service<
+        Request<Incoming>,
+        Response = Response,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
+    + use<> {
+        let stopping = Arc::clone(&self.stopping);
+        self.router
+            .clone()
+            .map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(peer));
+                request
+            })
+            .map_response(move |mut response: Response| {
+                if stopping.load(Ordering::Relaxed) {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                response
+            })
+    }
+
+    /// Takes nobody new, and answers what is in flight or on its way.
+    async fn stop(self, listener: TcpListener, grace: Duration, most: u32) {
+        let deadline = Instant::now() + grace;
+        self.stopping.store(true, Ordering::Relaxed);
+        // Who has been let in by the kernel would otherwise be cut off with the listener.
+        while let Ok(Ok((place, stream, peer))) =
+            timeout(Duration::ZERO, self.accept(&listener)).await
+        {
+            self.answer(place, stream, peer);
+        }
+        drop(listener);
+        // It has all places when all connections have ended.
+        let _ = timeout(LINGER.min(grace), self.places.acquire_many(most)).await;
+        if timeout_at(deadline, self.graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests were still in flight at the end of the grace period");
+        }
     }
 }
 
-/// The router, which is told where each request comes from.
-fn with_peer(
-    router: Router,
-    peer: SocketAddr,
-) -> impl tower::Service<
-    axum::http::Request<Incoming>,
-    Response = axum::response::Response,
-    Error = Infallible,
-    Future: Send,
-> + Clone {
-    router.map_request(move |mut request: axum::http::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request
-    })
+/// As many connections as the process may have files, which is raised to what it is allowed.
+fn most_connections(wanted: u32) -> u32 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    // What cannot be raised is what it was.
+    let _ = setrlimit(Resource::Nofile, raised);
+    let Some(files) = getrlimit(Resource::Nofile).current else { return wanted };
+    let most = u32::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(u32::MAX).max(1);
+    if most < wanted {
+        tracing::warn!(
+            files,
+            wanted,
+            most,
+            "fewer connections than PORTCULLIS_MAX_CONNECTIONS: the process may not open more files"
+        );
+    }
+    wanted.min(most)
 }

@@ -29,7 +29,7 @@ impl App {
     #[must_use]
     pub fn new(config: Config, pool: PgPool) -> Self {
         Self {
-            hasher: Hasher::new(config.bcrypt_cost),
+            hasher: Hasher::new(&config),
             records: Records::new(pool.clone()),
             cookies: Cookies::new(&config),
             config: Arc::new(config),

@@ -19,11 +19,10 @@ use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, PgExecutor, PgPool, Postgres, Transaction,
 };
 
-/// How long a request waits for a connection before it answers that there is none.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+use crate::config::Config;
+
 /// How long a statement waits for a row that another one holds: those that hold one are quick.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-const MAX_CONNECTIONS: u32 = 16;
 
 /// A transaction. It is begun in a task of its own: a request that goes away while `BEGIN` is under
 /// way would otherwise leave the connection in a transaction that nobody ends (sqlx 0.8 counts it
@@ -40,20 +39,21 @@ pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>
 
 /// Connections for the service; none is made before it is needed.
 ///
-/// A statement that takes longer than `statement_timeout` is given up, and one that waits for a lock
+/// A statement that takes longer than its time-out is given up, and one that waits for a lock
 /// much sooner: a request that has ended must not hold a connection, nor one locked row all of them.
 #[must_use]
-pub fn pool(options: PgConnectOptions, statement_timeout: Duration) -> PgPool {
+pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
+    let statement_timeout = config.database_statement_timeout.as_millis();
     let session = format!(
         "set statement_timeout = {}; set lock_timeout = {};
          set idle_in_transaction_session_timeout = {}",
-        statement_timeout.as_millis(),
+        statement_timeout,
         LOCK_TIMEOUT.as_millis(),
-        statement_timeout.as_millis(),
+        statement_timeout,
     );
     PgPoolOptions::new()
-        .max_connections(MAX_CONNECTIONS)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_connections(config.database_connections)
+        .acquire_timeout(config.database_acquire_timeout)
         .after_connect(move |connection, _| {
             let session = session.clone();
             Box::pin(async move { connection.execute(&*session).await.map(drop) })

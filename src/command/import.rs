@@ -67,7 +67,7 @@ pub async fn run(config: &Config, import: Import) -> Result<String, String> {
     let database = Database::join(config).await?;
     let done = async {
         store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
-        let pool = store::pool(database.options(), config.request_timeout);
+        let pool = store::pool(database.options(), config);
         let mut report = Report::default();
         let read = read(&pool, file, &import, &mut report).await;
         pool.close().await;

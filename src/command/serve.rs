@@ -13,12 +13,14 @@ use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::command::Database;
 use crate::config::{Config, LogFormat};
-use crate::password::{self, Hasher};
+use crate::password::{Hasher, NewPassword};
 use crate::problem::FieldError;
 use crate::state::App;
 use crate::store::users::{self, NewUser, Role};
 use crate::{app, names, server, store, sweep};
 
+/// The setting that holds the first admin's password.
+const ADMIN_PASSWORD: &str = "PORTCULLIS_ADMIN_PASSWORD";
 /// How long connections have to come back when the service ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -33,13 +35,14 @@ pub async fn run(config: Config) -> Result<(), String> {
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         format!("PORTCULLIS_LISTEN=\"{}\" cannot be served on: {error}", config.listen)
     })?;
-    let first_admin = first_admin(&config)?;
+    let hasher = Hasher::new(&config);
+    let first_admin = first_admin(&config, &hasher)?;
     let mut database = tokio::select! {
         database = Database::start(&config) => database?,
         _ = stop.changed() => return Ok(()),
     };
     let prepared = tokio::select! {
-        prepared = prepare(&config, &database, first_admin) => prepared,
+        prepared = prepare(&config, &database, first_admin, &hasher) => prepared,
         _ = stop.changed() => {
             database.close().await;
             return Ok(());
@@ -50,9 +53,9 @@ pub async fn run(config: Config) -> Result<(), String> {
             announce(&config, &listener, &database, admin, start);
             let sweep = tokio::spawn(sweep::run(pool.clone(), config.audit_keep));
             let stopping = async move { drop(stop.changed().await) };
-            let router = app::router(App::new(config, pool.clone()));
+            let router = app::router(App::new(config.clone(), pool.clone()));
             let served = tokio::select! {
-                () = server::serve(listener, router, stopping) => Ok(()),
+                () = server::serve(listener, router, &config, stopping) => Ok(()),
                 () = database.died() => {
                     Err("the embedded PostgreSQL has stopped; see its log".to_owned())
                 }
@@ -73,12 +76,13 @@ async fn prepare(
     config: &Config,
     database: &Database,
     first_admin: Option<NewUser>,
+    hasher: &Hasher,
 ) -> Result<(PgPool, bool), String> {
     store::migrate(&database.options())
         .await
         .map_err(|error| format!("the database could not be brought up to date: {error}"))?;
-    let pool = store::pool(database.options(), config.request_timeout);
-    let admin = make_first_admin(config, &pool, first_admin).await?;
+    let pool = store::pool(database.options(), config);
+    let admin = make_first_admin(config, &pool, first_admin, hasher).await?;
     Ok((pool, admin))
 }
 
@@ -106,9 +110,9 @@ fn stop_signal() -> Result<watch::Receiver<()>, String> {
 }
 
 /// The first admin of the settings, checked like any other account.
-fn first_admin(config: &Config) -> Result<Option<NewUser>, String> {
+fn first_admin(config: &Config, hasher: &Hasher) -> Result<Option<NewUser>, String> {
     let Some(password) = &config.admin_password else { return Ok(None) };
-    if let Some(fault) = password::fault("PORTCULLIS_ADMIN_PASSWORD", password) {
+    if let Some(fault) = hasher.fault(ADMIN_PASSWORD, password) {
         return Err(fault.to_string());
     }
     let username = config.admin_username.as_deref();
@@ -132,13 +136,15 @@ async fn make_first_admin(
     config: &Config,
     pool: &PgPool,
     admin: Option<NewUser>,
+    hasher: &Hasher,
 ) -> Result<bool, String> {
     let told = |error: sqlx::Error| format!("the first admin could not be made: {error}");
     let there = users::any_admin(pool).await.map_err(told)?;
     let (Some(admin), Some(password), false) = (admin, &config.admin_password, there) else {
         return Ok(there);
     };
-    let hash = Hasher::new(config.bcrypt_cost).hash(password).await.map_err(|e| e.to_string())?;
+    let new = NewPassword { field: ADMIN_PASSWORD, password, names: admin.names() };
+    let hash = hasher.hash_new(new).await.map_err(|error| error.to_string())?;
     let mut transaction = store::begin(pool).await.map_err(told)?;
     match users::insert_first_admin(&mut *transaction, &admin, &hash).await.map_err(told)? {
         Some(admin) => {

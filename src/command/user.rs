@@ -13,10 +13,13 @@ use crate::command::{Database, import};
 use crate::config::Config;
 use crate::error::Error;
 use crate::names::{self, Identifier};
-use crate::password::{self, Hasher};
+use crate::password::{Hasher, NewPassword};
 use crate::problem::FieldError;
-use crate::store::users::{Changes, NewUser, Role};
+use crate::store::users::{Changes, NewUser, Role, User};
 use crate::store::{self, users};
+
+/// What a fault is told of.
+const FIELD: &str = "the password";
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
@@ -78,15 +81,16 @@ pub struct PasswordSource {
 /// One line for the operator.
 pub async fn run(config: &Config, command: UserCommand) -> Result<String, String> {
     // Whatever is wrong with what was typed is told before a database is started.
+    let hasher = Hasher::new(config);
     let task = match command {
         UserCommand::Import(import) => return import::run(config, import).await,
-        command => Task::read(command)?,
+        command => Task::read(command, &hasher)?,
     };
     let database = Database::join(config).await?;
     let done = async {
         store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
-        let pool = store::pool(database.options(), config.request_timeout);
-        let done = task.run(&pool, &Hasher::new(config.bcrypt_cost)).await;
+        let pool = store::pool(database.options(), config);
+        let done = task.run(&pool, &hasher).await;
         pool.close().await;
         done
     };
@@ -103,15 +107,15 @@ enum Task {
 }
 
 impl Task {
-    fn read(command: UserCommand) -> Result<Self, String> {
+    fn read(command: UserCommand, hasher: &Hasher) -> Result<Self, String> {
         Ok(match command {
             UserCommand::Import(_) => return Err("import reads a file of its own".to_owned()),
             UserCommand::Create(create) => {
                 let (new, source) = create.check()?;
-                Self::Create(new, source.read()?)
+                Self::Create(new, source.read(hasher)?)
             }
             UserCommand::SetPassword { account, source } => {
-                Self::SetPassword(account, source.read()?)
+                Self::SetPassword(account, source.read(hasher)?)
             }
             UserCommand::Disable { account } => Self::SetActive(account, false),
             UserCommand::Enable { account } => Self::SetActive(account, true),
@@ -121,7 +125,7 @@ impl Task {
     async fn run(self, pool: &PgPool, hasher: &Hasher) -> Result<String, String> {
         match self {
             Self::Create(new, password) => {
-                let hash = hasher.hash(&password).await.map_err(|error| error.to_string())?;
+                let hash = hash(hasher, &password, new.names()).await?;
                 let mut transaction = store::begin(pool).await.map_err(failed)?;
                 let (actor, client) = (Actor::Operator, Client::operator());
                 let user = account::create(&mut transaction, &new, &hash, actor, &client).await;
@@ -132,14 +136,17 @@ impl Task {
                 Ok(format!("made the {role} {name} ({})", user.id))
             }
             Self::SetPassword(account, password) => {
-                let hash = hasher.hash(&password).await.map_err(|error| error.to_string())?;
+                let id = find(pool, &account).await?;
+                let user = users::find(pool, id).await.map_err(failed)?;
+                let names = user.as_ref().map(User::names).unwrap_or_default();
+                let hash = hash(hasher, &password, names).await?;
                 let changes = Changes { password_hash: Some(hash), ..Changes::default() };
-                change(pool, &account, changes).await?;
+                change(pool, id, changes).await?;
                 Ok(format!("{account} has a new password, and is logged out everywhere"))
             }
             Self::SetActive(account, is_active) => {
                 let changes = Changes { is_active: Some(is_active), ..Changes::default() };
-                change(pool, &account, changes).await?;
+                change(pool, find(pool, &account).await?, changes).await?;
                 Ok(match is_active {
                     true => format!("{account} may log in again"),
                     false => {
@@ -152,8 +159,7 @@ impl Task {
 }
 
 /// Changes an account, with all that follows from the change.
-async fn change(pool: &PgPool, account: &str, changes: Changes) -> Result<(), String> {
-    let id = find(pool, account).await?;
+async fn change(pool: &PgPool, id: Uuid, changes: Changes) -> Result<(), String> {
     let mut transaction = store::begin(pool).await.map_err(failed)?;
     let client = Client::operator();
     let changed = account::update(&mut transaction, id, &changes, Actor::Operator, &client).await;
@@ -165,6 +171,19 @@ async fn find(pool: &PgPool, account: &str) -> Result<Uuid, String> {
     let found =
         users::find_credentials(pool, &Identifier::new(account), None).await.map_err(failed)?;
     found.map(|found| found.user_id).ok_or_else(|| format!("there is no account {account}"))
+}
+
+/// Hashes a new password of an account with these names.
+async fn hash(
+    hasher: &Hasher,
+    password: &SecretString,
+    names: [Option<&str>; 3],
+) -> Result<String, String> {
+    let hash = hasher.hash_new(NewPassword { field: FIELD, password, names }).await;
+    hash.map_err(|error| match error {
+        Error::ValidationFailed(faults) => faults.into_iter().map(told).collect(),
+        error => error.to_string(),
+    })
 }
 
 /// An error in words for an operator, who may know the cause.
@@ -198,7 +217,7 @@ impl Create {
 }
 
 impl PasswordSource {
-    fn read(self) -> Result<SecretString, String> {
+    fn read(self, hasher: &Hasher) -> Result<SecretString, String> {
         let password = if self.password_stdin {
             let mut line = String::new();
             std::io::stdin().lock().read_line(&mut line).map_err(|error| error.to_string())?;
@@ -216,7 +235,7 @@ impl PasswordSource {
                 "there is no terminal to ask for the password; use --password-stdin".to_owned()
             );
         };
-        match password::fault("the password", &password) {
+        match hasher.fault(FIELD, &password) {
             Some(fault) => Err(told(fault)),
             None => Ok(password),
         }

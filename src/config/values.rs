@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -49,6 +51,12 @@ impl PublicUrl {
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
+    }
+
+    /// The name or address of the host.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
     }
 
     /// Our own origin.
@@ -100,8 +108,28 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn bcrypt_cost(text: &str) -> Result<u32, String> {
-    let cost = text.parse().ok().filter(|cost| (4..=16).contains(cost));
-    cost.ok_or("a whole number from 4 to 16".to_owned())
+    whole(text, 4..=16)
+}
+
+pub(super) fn password_min_length(text: &str) -> Result<usize, String> {
+    whole(text, 8..=64)
+}
+
+pub(super) fn max_connections(text: &str) -> Result<u32, String> {
+    whole(text, 1..=1_000_000)
+}
+
+pub(super) fn database_connections(text: &str) -> Result<u32, String> {
+    // A login holds one and a record takes another.
+    whole(text, 2..=1000)
+}
+
+fn whole<T: FromStr + PartialOrd + fmt::Display>(
+    text: &str,
+    allowed: RangeInclusive<T>,
+) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| allowed.contains(number));
+    number.ok_or(format!("a whole number from {} to {}", allowed.start(), allowed.end()))
 }
 
 /// A duration of whole seconds, such as `15m`.

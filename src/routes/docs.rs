@@ -4,10 +4,11 @@ use axum::Router;
 use axum::http::header;
 use axum::response::Redirect;
 use axum::routing::get;
+use tower::util::MapResponseLayer;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::openapi;
 use crate::state::App;
+use crate::{openapi, security_headers};
 
 /// The document, and Swagger UI with its assets from the binary.
 pub fn router() -> Router<App> {
@@ -16,11 +17,13 @@ pub fn router() -> Router<App> {
         .try_it_out_enabled(true)
         .with_credentials(true)
         .display_request_duration(true);
+    let swagger_ui: Router<App> = SwaggerUi::new("/swagger-ui").config(config).into();
+    let headers = MapResponseLayer::new(security_headers::of_swagger_ui());
     Router::new()
         .route("/", get(|| async { Redirect::temporary("/swagger-ui/") }))
         .route(
             "/openapi.json",
             get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone())),
         )
-        .merge(SwaggerUi::new("/swagger-ui").config(config))
+        .merge(swagger_ui.layer(headers))
 }

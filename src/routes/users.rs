@@ -17,6 +17,7 @@ use crate::config::Registration;
 use crate::error::{Error, Result};
 use crate::extract::{Json, Query, word};
 use crate::page::{Page, PageQuery};
+use crate::password::NewPassword;
 use crate::problem::FieldError;
 use crate::problem_examples::{problems, rate_limited};
 use crate::routes::login::{Tokens, Wanted, hand_out};
@@ -25,7 +26,7 @@ use crate::state::App;
 use crate::store;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, Filter, NewUser, Role, User};
-use crate::{names, password, throttle};
+use crate::{names, throttle};
 
 /// An account to make. At least one of `username` and `email` is given.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -124,11 +125,12 @@ pub(super) async fn create_user(
     }
     let (transport, remember) = (request.transport, request.remember);
     let wanted = Wanted::new(&app, transport, remember, request.remember_for.as_deref())?;
-    let new = request.check()?;
+    let new = request.check(&app)?;
     if admin.is_none() {
         throttle::count_registration(&app, &client).await?;
     }
-    let hash = app.hasher.hash(&request.password).await?;
+    let (field, password, names) = ("password", &request.password, new.names());
+    let hash = app.hasher.hash_new(NewPassword { field, password, names }).await?;
     if let Some(admin) = admin {
         let mut transaction = store::begin(&app.pool).await?;
         let actor = Actor::Admin(&admin);
@@ -178,9 +180,9 @@ pub(super) async fn list_users(
 
 impl CreateUser {
     /// The names in their stored form, or all that is wrong with the request at once.
-    fn check(&self) -> Result<NewUser> {
+    fn check(&self, app: &App) -> Result<NewUser> {
         let mut faults: Vec<FieldError> =
-            password::fault("password", &self.password).into_iter().collect();
+            app.hasher.fault("password", &self.password).into_iter().collect();
         let mut take = |text: &Option<String>, field: &str, read: names::Read| {
             read(field, text.as_deref()?).map_err(|fault| faults.push(fault)).ok()
         };

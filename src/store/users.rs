@@ -66,6 +66,14 @@ pub struct User {
     pub last_login_at: Option<OffsetDateTime>,
 }
 
+impl User {
+    /// What it is called, in all ways.
+    #[must_use]
+    pub fn names(&self) -> [Option<&str>; 3] {
+        [self.username.as_deref(), self.email.as_deref(), self.name.as_deref()]
+    }
+}
+
 /// What an account may do.
 #[derive(
     Clone,

@@ -51,7 +51,7 @@ impl TestApp {
     }
 
     async fn on(database: Arc<Database>, config: Config) -> Self {
-        let own = store::pool(database.options.clone(), config.request_timeout);
+        let own = store::pool(database.options.clone(), &config);
         let base = serve(App::new(config.clone(), own)).await;
         // What the tests do themselves waits for as long as it takes.
         let pool =
@@ -119,7 +119,10 @@ impl TestApp {
 pub async fn serve(state: App) -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(server::serve(listener, app::router(state), std::future::pending()));
+    let config = Arc::clone(&state.config);
+    tokio::spawn(async move {
+        server::serve(listener, app::router(state), &config, std::future::pending()).await;
+    });
     base
 }
 
@@ -265,7 +268,8 @@ impl Answer {
     /// The session's secret in the cookie that was set.
     #[track_caller]
     pub fn cookie(&self) -> String {
-        self.set_cookie("portcullis").expect("a cookie")
+        let names = ["portcullis", "__Host-portcullis", "__Secure-portcullis"];
+        names.into_iter().find_map(|name| self.set_cookie(name)).expect("a cookie")
     }
 
     /// The value of a cookie that was set.

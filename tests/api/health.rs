@@ -21,7 +21,8 @@ async fn without_its_database_the_service_lives_and_is_not_ready() {
     let app = TestApp::start().await;
     let secret = app.user().await.login().await.cookie();
     let nowhere = PgConnectOptions::new_without_pgpass().socket("/nonexistent").database("none");
-    let state = App::new(Config::defaults().unwrap(), store::pool(nowhere, Duration::from_secs(1)));
+    let state =
+        App::new(Config::defaults().unwrap(), store::pool(nowhere, &Config::defaults().unwrap()));
     let mut orphan = app;
     orphan.base = serve(state).await;
     let start = Instant::now();

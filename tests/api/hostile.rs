@@ -51,7 +51,7 @@ async fn a_client_that_hangs_up_leaves_no_transaction_behind() {
 #[tokio::test]
 async fn a_begin_that_is_cut_off_leaves_no_transaction_behind() {
     let app = TestApp::start().await;
-    let pool = store::pool(app.database_options(), Duration::from_secs(30));
+    let pool = store::pool(app.database_options(), &app.config);
     let (mut cut_off, mut left) = (0, 0);
     let query = "select count(*) from pg_stat_activity
                  where datname = current_database() and state like 'idle in transaction%'";

@@ -127,12 +127,12 @@ async fn everything_that_is_wrong_is_told_at_once() {
 async fn a_password_may_have_any_characters_and_8_to_128_of_them() {
     let app = TestApp::start().await;
     for (i, password) in [
-        "12345678",
-        "        ",
-        "nul\0nul\0",
-        "пароль-пароль",
-        "🔑🔑🔑🔑🔑🔑🔑🔑",
-        &"x".repeat(128),
+        "8 chars!",
+        "   a gap   ",
+        "nul\0of\0it",
+        "слон на велосипеде",
+        "🔑🐘🚲🌧🎻🧵🪐🫖",
+        &"one of many ".repeat(11)[..128],
     ]
     .into_iter()
     .enumerate()
@@ -147,6 +147,35 @@ async fn a_password_may_have_any_characters_and_8_to_128_of_them() {
     // NFKC makes one character of these two, seven times.
     let decomposed = json!({"username": "decomposed", "password": "e\u{301}".repeat(7)});
     assert_eq!(app.anonymous().post("/users", decomposed).await.faults()[0].1, "too_short");
+}
+
+#[tokio::test]
+async fn a_password_that_is_guessed_early_is_refused_wherever_one_is_chosen() {
+    let app = TestApp::with(|config| config.password_min_length = 10).await;
+    let (user, admin) = (app.user().await, app.admin().await);
+    let refused = |password: &str, code: &str| (password.to_owned(), code.to_owned());
+    let of_user = format!("{}!", user.username());
+    for (password, code) in [
+        refused("less than", "too_short"),
+        refused("football123", "breached"),
+        refused("abcabcabcabc", "guessable"),
+        refused("portcullis99", "personal"),
+        refused(&of_user, "personal"),
+    ] {
+        let account = json!({"username": user.username(), "password": password});
+        let faults = app.anonymous().post("/users", account).await.faults();
+        assert_eq!(faults, [("password".to_owned(), code.clone())], "{password}");
+        let change = json!({"current_password": PASSWORD, "new_password": password});
+        let faults = user.put("/me/password", change).await.faults();
+        assert_eq!(faults, [("new_password".to_owned(), code.clone())], "{password}");
+        let set = json!({"password": password});
+        let faults = admin.patch(&format!("/users/{}", user.id()), set).await.faults();
+        assert_eq!(faults, [("password".to_owned(), code)], "{password}");
+    }
+    let account = json!({"username": "someone", "password": "abcabcabcabc"});
+    let answer = app.anonymous().post("/users", account).await.problem(422, "validation_failed");
+    let message = answer.body["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("Avoid repeated words"), "{message}");
 }
 
 #[tokio::test]

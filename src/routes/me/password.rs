@@ -12,7 +12,7 @@ use crate::auth::CurrentSession;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
-use crate::password::{self, Verdict};
+use crate::password::{NewPassword, Verdict};
 use crate::problem_examples::{problems, rate_limited};
 use crate::routes::login::{LoggedIn, logged_in};
 use crate::session::{self, Begun};
@@ -42,6 +42,9 @@ pub(crate) struct ChangePassword {
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     new_password: SecretString,
 }
+
+/// The field of the password to come.
+const NEW_PASSWORD: &str = "new_password";
 
 problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, rate_limited("session"), Error::Busy);
 
@@ -83,7 +86,7 @@ pub(crate) async fn change_password(
     current: CurrentSession,
     Json(request): Json<ChangePassword>,
 ) -> Result<Response> {
-    if let Some(fault) = password::fault("new_password", &request.new_password) {
+    if let Some(fault) = app.hasher.fault(NEW_PASSWORD, &request.new_password) {
         return Err(Error::ValidationFailed(vec![fault]));
     }
     let (password, new) = (&request.current_password, Some(&request.new_password));
@@ -104,7 +107,10 @@ async fn renew(
     loop {
         let verified = verify(app, current, password, client).await?;
         let hash = match new {
-            Some(new) => Some(app.hasher.hash(new).await?),
+            Some(password) => {
+                let (field, names) = (NEW_PASSWORD, current.live.user.names());
+                Some(app.hasher.hash_new(NewPassword { field, password, names }).await?)
+            }
             None => None,
         };
         let begun = session::renew(app, current, client, async |connection| match hash {

@@ -12,7 +12,7 @@ use crate::auth::{Admin, FreshAdmin};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, Path, given, present, word};
-use crate::password;
+use crate::password::NewPassword;
 use crate::problem_examples::problems;
 use crate::routes::me::UpdateMe;
 use crate::state::App;
@@ -86,13 +86,16 @@ pub(crate) async fn update_user(
     Json(request): Json<UpdateUser>,
 ) -> Result<Json<User>> {
     let password = request.password.as_ref();
-    let fault = password.and_then(|password| password::fault("password", password));
+    let fault = password.and_then(|password| app.hasher.fault("password", password));
     let names = UpdateMe { username: request.username, email: request.email, name: request.name };
     let mut changes = names.check(fault.into_iter().collect())?;
     changes.role = request.role;
     changes.is_active = request.is_active;
     if let Some(password) = password {
-        changes.password_hash = Some(app.hasher.hash(password).await?);
+        let user = users::find(&app.pool, id).await?.ok_or(Error::NotFound)?;
+        let (field, names) = ("password", user.names());
+        let new = NewPassword { field, password, names };
+        changes.password_hash = Some(app.hasher.hash_new(new).await?);
     }
     let mut transaction = store::begin(&app.pool).await?;
     let actor = Actor::Admin(&admin);

@@ -19,6 +19,14 @@ pub struct NewUser {
     pub role: Role,
 }
 
+impl NewUser {
+    /// What it is to be called, in all ways.
+    #[must_use]
+    pub fn names(&self) -> [Option<&str>; 3] {
+        [self.username.as_deref(), self.email.as_deref(), self.name.as_deref()]
+    }
+}
+
 /// Makes an account.
 pub async fn insert(db: impl PgExecutor<'_>, user: &NewUser, hash: &str) -> sqlx::Result<User> {
     query_user!(

@@ -1,0 +1,248 @@
+//! Threads that do nothing but hash, as many as there are cores, behind a bounded queue.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+
+/// How long a caller waits for its turn at most.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// Callers that wait at most, however cheap a hash is.
+const QUEUE: usize = 256;
+/// What is added to the threads' niceness (Linux): whoever is logged in goes before who logs in.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+/// The threads; they end when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Workers {
+    queue: SyncSender<Job>,
+    load: Arc<Load>,
+}
+
+/// What the threads have to do.
+#[derive(Debug)]
+struct Load {
+    threads: usize,
+    /// Jobs that wait or are at work.
+    pending: AtomicUsize,
+    /// How long a job takes, as a moving average in microseconds.
+    mean: AtomicU64,
+}
+
+/// Work for one caller. It tells the caller that we are busy if its turn comes too late.
+struct Job {
+    since: Instant,
+    run: Box<dyn FnOnce(bool) + Send>,
+}
+
+impl Workers {
+    /// As many threads as there are cores.
+    pub(super) fn start() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let (queue, jobs) = sync_channel(QUEUE);
+        let jobs = Arc::new(Mutex::new(jobs));
+        let load =
+            Arc::new(Load { threads, pending: AtomicUsize::new(0), mean: AtomicU64::new(0) });
+        for n in 0..threads {
+            let (jobs, load) = (Arc::clone(&jobs), Arc::clone(&load));
+            let thread = std::thread::Builder::new().name(format!("hash-{n}"));
+            if let Err(error) = thread.spawn(move || work(&jobs, &load)) {
+                tracing::error!(%error, "a thread for hashing could not be started");
+            }
+        }
+        Self { queue, load }
+    }
+
+    /// Does `work` when its turn comes. A caller that goes away before gives its turn up.
+    ///
+    /// # Errors
+    /// `Busy`, at once, when the queue is full or the wait would be too long.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        if self.load.wait() > MAX_WAIT {
+            return Err(Error::Busy);
+        }
+        let (reply, answer) = oneshot::channel();
+        let run = move |in_time: bool| {
+            if !reply.is_closed() {
+                // The caller may go away at any time, and then nobody minds.
+                let _ = reply.send(if in_time { Ok(work()) } else { Err(Error::Busy) });
+            }
+        };
+        self.load.pending.fetch_add(1, Ordering::Relaxed);
+        let job = Job { since: Instant::now(), run: Box::new(run) };
+        if let Err(error) = self.queue.try_send(job) {
+            self.load.pending.fetch_sub(1, Ordering::Relaxed);
+            return Err(match error {
+                TrySendError::Full(_) => Error::Busy,
+                TrySendError::Disconnected(_) => Error::internal("no thread for hashing is left"),
+            });
+        }
+        answer.await.map_err(|_| Error::internal("hashing panicked"))?
+    }
+}
+
+impl Load {
+    /// How long a job that comes now would wait, by what the others took.
+    fn wait(&self) -> Duration {
+        let ahead = self.pending.load(Ordering::Relaxed) / self.threads;
+        Duration::from_micros(self.mean.load(Ordering::Relaxed))
+            * u32::try_from(ahead).unwrap_or(u32::MAX)
+    }
+
+    /// Counts a job that has been done. Two at once may lose one: it is an average.
+    fn done(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let mean = match self.mean.load(Ordering::Relaxed) {
+            0 => took,
+            mean => mean - mean / 8 + took / 8,
+        };
+        self.mean.store(mean, Ordering::Relaxed);
+    }
+}
+
+fn work(jobs: &Mutex<Receiver<Job>>, load: &Load) {
+    step_back();
+    loop {
+        // The lock is held by the one thread that waits for a job.
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        let in_time = job.since.elapsed() <= MAX_WAIT;
+        let start = Instant::now();
+        // The thread outlives a job that panics; its caller is told.
+        let _ = catch_unwind(AssertUnwindSafe(|| (job.run)(in_time)));
+        if in_time {
+            load.done(start.elapsed());
+        }
+        load.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Lowers the priority of this thread. Linux alone has one for each; elsewhere it is the process'.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "the priority of a thread for hashing could not be lowered");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts as many jobs as there are threads, which end with what is returned.
+    fn occupy(workers: &Workers) -> Vec<std::sync::mpsc::Sender<()>> {
+        (0..workers.load.threads)
+            .map(|_| {
+                let (hold, held) = std::sync::mpsc::channel::<()>();
+                let workers = workers.clone();
+                tokio::spawn(async move { workers.run(move || held.recv().is_err()).await });
+                hold
+            })
+            .collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_more_run_at_once_than_there_are_cores_and_who_goes_away_gives_its_turn_up() {
+        let workers = Workers::start();
+        let (running, most, done) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let hold = occupy(&workers);
+        let calls: Vec<_> = (0..workers.load.threads * 8)
+            .map(|_| {
+                let (workers, running, most, done) =
+                    (workers.clone(), running.clone(), most.clone(), done.clone());
+                tokio::spawn(async move {
+                    let work = move || {
+                        most.fetch_max(
+                            running.fetch_add(1, Ordering::SeqCst) + 1,
+                            Ordering::SeqCst,
+                        );
+                        std::thread::sleep(Duration::from_millis(10));
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        done.fetch_add(1, Ordering::SeqCst);
+                    };
+                    workers.run(work).await
+                })
+            })
+            .collect();
+        while workers.load.pending.load(Ordering::Relaxed) < workers.load.threads * 9 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (gone, stayed): (Vec<_>, Vec<_>) =
+            calls.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
+        for (_, call) in &gone {
+            call.abort();
+        }
+        for (_, call) in gone {
+            assert!(call.await.unwrap_err().is_cancelled());
+        }
+        drop(hold);
+        let expected = stayed.len();
+        for (_, call) in stayed {
+            call.await.unwrap().unwrap();
+        }
+        assert_eq!(done.load(Ordering::SeqCst), expected);
+        assert!((1..=workers.load.threads).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_told_at_once() {
+        let workers = Workers::start();
+        let _hold = occupy(&workers);
+        let waiting = QUEUE + 20;
+        let start = Instant::now();
+        let mut calls: tokio::task::JoinSet<_> = (0..waiting)
+            .map(|_| {
+                let workers = workers.clone();
+                async move { workers.run(|| ()).await }
+            })
+            .collect();
+        for _ in 0..20 {
+            let refused = calls.join_next().await.unwrap().unwrap();
+            assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
+        }
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn who_would_wait_too_long_is_told_at_once_and_who_did_is_told_too() {
+        let workers = Workers::start();
+        workers.load.done(Duration::from_millis(600));
+        let hold = occupy(&workers);
+        let early = tokio::spawn({
+            let workers = workers.clone();
+            async move { workers.run(|| ()).await }
+        });
+        tokio::task::yield_now().await;
+        // By what the first job took, four rounds take longer than two seconds.
+        workers.load.pending.fetch_add(workers.load.threads * 4, Ordering::Relaxed);
+        let start = Instant::now();
+        assert!(matches!(workers.run(|| ()).await, Err(Error::Busy)));
+        assert!(start.elapsed() < Duration::from_millis(100));
+        tokio::time::sleep(MAX_WAIT + Duration::from_millis(100)).await;
+        drop(hold);
+        assert!(matches!(early.await.unwrap(), Err(Error::Busy)));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_and_takes_no_thread_along() {
+        let workers = Workers::start();
+        for _ in 0..workers.load.threads * 2 {
+            let panics: Result<()> = workers.run(|| std::panic::panic_any("on purpose")).await;
+            assert!(matches!(panics, Err(Error::Internal(_))));
+        }
+        assert_eq!(workers.run(|| 7).await.unwrap(), 7);
+    }
+}

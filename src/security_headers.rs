@@ -1,0 +1,47 @@
+//! The headers by which browsers protect what we answer (ASVS 3.4).
+
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::Response;
+
+use crate::config::Config;
+
+/// JSON is nothing to run, to load from or to frame.
+const NOTHING: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Swagger UI takes scripts, styles and the document from us, and pictures from its style sheet.
+const SWAGGER_UI: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+/// A year (RFC 6797 §6.1.1); other hosts of the domain are not ours to speak for.
+const HSTS: &str = "max-age=31536000";
+
+/// Adds them to an answer, but for those that it has.
+pub fn of(config: &Config) -> impl Fn(Response) -> Response + Clone + Send + Sync + 'static {
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, NOTHING),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // For pages that load it without asking; those that ask are CORS' affair.
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    let hsts = config.public_url.is_https().then_some((header::STRICT_TRANSPORT_SECURITY, HSTS));
+    add(headers.into_iter().chain(hsts).collect())
+}
+
+/// Lets Swagger UI work.
+pub fn of_swagger_ui() -> impl Fn(Response) -> Response + Clone + Send + Sync + 'static {
+    add(vec![(header::CONTENT_SECURITY_POLICY, SWAGGER_UI)])
+}
+
+fn add(
+    headers: Vec<(HeaderName, &'static str)>,
+) -> impl Fn(Response) -> Response + Clone + Send + Sync + 'static {
+    move |mut response| {
+        for (name, value) in &headers {
+            let present = response.headers_mut().entry(name);
+            present.or_insert(HeaderValue::from_static(value));
+        }
+        response
+    }
+}
