@@ -112,6 +112,83 @@ mod tests {
         ]));
     }
 
+    /// Every combination of what a browser says of a page, of the host that it asked, and of what comes
+    /// along: `+` passes, `-` does not, `h` does when the origin's host is the one that was asked.
+    #[test]
+    fn every_combination_is_decided() {
+        let sites = [
+            None,
+            Some("same-origin"),
+            Some("none"),
+            Some("same-site"),
+            Some("cross-site"),
+            Some("?"),
+        ];
+        let table = [
+            // No such header: a program, or a browser that does not tell.
+            (None, "+ + + - - -"),
+            (Some("https://auth.example.com"), "+ + + + + +"),
+            (Some("https://app.example.com"), "+ + + + + +"),
+            (Some("https://app.example.com:8443"), "h + + - - -"),
+            (Some("http://app.example.com"), "h + + - - -"),
+            (Some("https://box.internal"), "h + + - - -"),
+            (Some("https://evil.example"), "h + + - - -"),
+            (Some("https://auth.example.com.evil.example"), "h + + - - -"),
+            (Some("https://evil.example/https://auth.example.com"), "h + + - - -"),
+            (Some("HTTPS://AUTH.EXAMPLE.COM"), "h + + - - -"),
+            (Some("null"), "- + + - - -"),
+            (Some(""), "- + + - - -"),
+        ];
+        let hosts =
+            [None, Some("auth.example.com"), Some("box.internal"), Some("app.example.com:8443")];
+        let cookie = ("cookie", "portcullis=x");
+        // A browser adds the first three by itself; the others need a preflight.
+        let credentials = [
+            (None, false),
+            (Some(cookie), false),
+            (Some(("authorization", "Basic YTpi")), false),
+            (Some(("authorization", "Bearer pcs_x")), true),
+            (Some(("x-api-key", "pct_x")), true),
+        ];
+        let config = || {
+            let mut config = Config::defaults().unwrap();
+            config.public_url =
+                crate::config::PublicUrl::parse("https://auth.example.com").unwrap();
+            config.allowed_origins =
+                vec![crate::config::Origin::parse("https://app.example.com").unwrap()];
+            config
+        };
+        let (config, mut decided) = (config(), 0);
+        for (origin, row) in table {
+            for (site, cell) in sites.iter().zip(row.split(' ')) {
+                for host in hosts {
+                    for (credential, is_explicit) in credentials {
+                        let same_host = host.is_some_and(|host| {
+                            origin.is_some_and(|origin| {
+                                origin.to_ascii_lowercase().split('/').nth(2) == Some(host)
+                            })
+                        });
+                        let expected = is_explicit || cell == "+" || cell == "h" && same_host;
+                        let given = [
+                            origin.map(|origin| ("origin", origin)),
+                            site.map(|site| ("sec-fetch-site", site)),
+                            host.map(|host| ("host", host)),
+                            credential,
+                        ];
+                        let mut headers = HeaderMap::new();
+                        for (name, value) in given.into_iter().flatten() {
+                            headers.append(name, value.parse().unwrap());
+                        }
+                        let allowed = allows(&config, &headers, &Uri::from_static("/login"));
+                        assert_eq!(allowed, expected, "{headers:?}");
+                        decided += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(decided, 12 * 6 * 4 * 5);
+    }
+
     #[test]
     fn a_header_that_needs_a_preflight_exempts_and_basic_does_not() {
         let hostile = ("origin", "https://evil.example");

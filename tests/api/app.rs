@@ -40,6 +40,15 @@ impl TestApp {
         Self::on(Arc::new(Database::create().await), config).await
     }
 
+    /// A service on the database of a server that the test started itself.
+    pub async fn over(options: PgConnectOptions, change: impl FnOnce(&mut Config)) -> Self {
+        store::migrate(&options).await.unwrap();
+        let mut config = Config::defaults().unwrap();
+        config.bcrypt_cost = 4;
+        change(&mut config);
+        Self::on(Arc::new(Database::of(options)), config).await
+    }
+
     /// Another instance with the same settings over the same database.
     pub async fn replica(&self) -> Self {
         self.replica_with(self.config.clone()).await

@@ -49,7 +49,8 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
 #[derive(Debug)]
 pub struct Database {
     pub options: PgConnectOptions,
-    name: String,
+    /// None when it is not ours to drop.
+    name: Option<String>,
 }
 
 impl Database {
@@ -65,7 +66,12 @@ impl Database {
             create(&cluster.options, &name, "template0").await;
             store::migrate(&options).await.unwrap();
         }
-        Self { options, name }
+        Self { options, name: Some(name) }
+    }
+
+    /// One of a server that the test started itself.
+    pub fn of(options: PgConnectOptions) -> Self {
+        Self { options, name: None }
     }
 
     /// For `DATABASE_URL` of another process.
@@ -76,10 +82,11 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        let Some(name) = &self.name else { return };
         if CLUSTER.is_ours {
             return;
         }
-        let drop = format!("drop database if exists {} with (force)", self.name);
+        let drop = format!("drop database if exists {name} with (force)");
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {

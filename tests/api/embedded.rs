@@ -134,10 +134,10 @@ impl Process {
 }
 
 /// A directory that goes with the test.
-struct Dir(PathBuf);
+pub struct Dir(pub PathBuf);
 
 impl Dir {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "embedded-test-{}-{}",

@@ -1,5 +1,6 @@
 //! The binary, as a person starts it.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,15 +13,15 @@ use crate::TestApp;
 use crate::app::PASSWORD;
 
 /// A service process, and where it answers.
-struct Service {
+pub struct Service {
     child: Child,
-    base: String,
+    pub base: String,
     banner: String,
 }
 
 impl Service {
     /// Starts the binary in a directory, with no environment but what is given and `PATH`.
-    fn start(directory: &Path, environment: &[(&str, &str)]) -> Self {
+    pub fn start(directory: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = command(directory, environment).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut banner = String::new();
@@ -38,7 +39,7 @@ impl Service {
     }
 
     /// Asks the service to stop, and returns how long that took.
-    fn stop(mut self, signal: rustix::process::Signal) -> Duration {
+    pub fn stop(mut self, signal: rustix::process::Signal) -> Duration {
         let start = Instant::now();
         self.signal(signal);
         let status = self.child.wait().unwrap();
@@ -69,7 +70,7 @@ fn command(directory: &Path, environment: &[(&str, &str)]) -> Command {
         .env("PORTCULLIS_BCRYPT_COST", "4")
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
-        .stderr(Stdio::null());
+        .stderr(File::create(directory.join("log")).unwrap());
     command
 }
 
@@ -84,10 +85,10 @@ fn refusal(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -
 }
 
 /// A directory that is removed with the value.
-struct Directory(PathBuf);
+pub struct Directory(pub PathBuf);
 
 impl Directory {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let name = format!("portcullis-test-{:016x}", rand::random::<u64>());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();

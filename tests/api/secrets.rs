@@ -1,0 +1,82 @@
+//! What must never be written down.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::TestApp;
+use crate::app::{Answer, PASSWORD};
+use crate::serve::{Directory, Service};
+
+#[tokio::test]
+async fn no_secret_is_in_the_log_even_at_trace() {
+    let mut app = TestApp::start().await;
+    let directory = Directory::new();
+    let settings = [
+        ("DATABASE_URL", &*app.database_url()),
+        ("PORTCULLIS_LOG", "trace"),
+        ("PORTCULLIS_BASIC_AUTH", "on"),
+        ("PORTCULLIS_API_KEY_QUERY", "on"),
+    ];
+    let service = Service::start(&directory.0, &settings);
+    app.base.clone_from(&service.base);
+    let user = app.user().await;
+    let wrong = "the wrong password of somebody";
+    let new = "the new password of somebody";
+    let mut secrets = vec![PASSWORD.to_owned(), wrong.to_owned(), new.to_owned()];
+
+    let login = user.login().await.status(200);
+    secrets.extend([login.cookie()]);
+    let registered = app
+        .anonymous()
+        .post(
+            "/login",
+            json!({"identifier": user.username(), "password": PASSWORD, "transport": "token"}),
+        )
+        .await
+        .status(200);
+    let device = registered.body["device_token"].as_str().unwrap().to_owned();
+    secrets.extend([registered.token(), device.clone()]);
+    let guess = json!({"identifier": user.username(), "password": wrong, "device_token": device});
+    app.anonymous().post("/login", guess).await.status(401);
+    let token = user.token(json!({"name": "t", "scopes": ["read", "write"]})).await;
+    secrets.push(token.clone());
+    app.with_token(&token).get("/me").await.ok();
+    app.anonymous().get(&format!("/me?api_key={token}")).await.ok();
+    app.anonymous().with("x-api-key", &token).get("/me").await.ok();
+    let basic = STANDARD.encode(format!("{}:{PASSWORD}", user.username()));
+    app.anonymous().with("authorization", &format!("Basic {basic}")).get("/me").await.ok();
+    secrets.push(basic);
+    let change = json!({"current_password": PASSWORD, "new_password": new});
+    secrets.push(user.put("/me/password", change).await.status(200).cookie());
+    let confirmed = user.post("/me/reauthenticate", json!({"password": new})).await.status(200);
+    secrets.push(confirmed.cookie());
+    // What is wrong with a request is told, and what it held is not.
+    let odd = json!({"identifier": user.username(), "password": {"is": wrong}});
+    user.post("/login", odd).await.faults();
+    let cut = format!(r#"{{"password": "{wrong}", "#);
+    let cut = app.anonymous().request(reqwest::Method::POST, "/login").body(cut);
+    Answer::to(cut.header("content-type", "application/json")).await.problem(400, "malformed");
+    app.sql("alter table users rename column password_hash to elsewhere").await;
+    let login = json!({"identifier": user.username(), "password": new});
+    app.anonymous().post("/login", login).await.problem(500, "internal");
+    app.sql("alter table users rename column elsewhere to password_hash").await;
+    user.call("/logout").await.status(204);
+
+    service.stop(Signal::TERM);
+    let log = std::fs::read_to_string(directory.0.join("log")).unwrap();
+    // It is the whole log: of the service, of what it stands on, and at every level.
+    for there in
+        ["logged_in", "login_failed", "TRACE", "DEBUG", "portcullis::request_id", "sqlx::query"]
+    {
+        assert!(log.contains(there), "{there}");
+    }
+    let hashes: Vec<String> =
+        sqlx::query_scalar("select password_hash from users").fetch_all(&app.pool).await.unwrap();
+    for secret in secrets.iter().chain(&hashes) {
+        assert!(secret.len() > 8);
+        let line = log.lines().find(|line| line.contains(secret.as_str()));
+        assert!(line.is_none(), "{secret:?} in {line:?}");
+    }
+}
