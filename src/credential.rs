@@ -106,3 +106,37 @@ fn basic(encoded: &str) -> Option<(Identifier, SecretString)> {
     let (name, password) = text.split_once(':')?;
     Some((Identifier::new(name), password.to_owned().into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_basic_holds_is_read_back(name in "[^:]{0,20}", password in any::<String>()) {
+            let text = STANDARD.encode(format!("{name}:{password}"));
+            let (identifier, read) = basic(&text).unwrap();
+            prop_assert_eq!(identifier, Identifier::new(&name));
+            prop_assert_eq!(read.expose_secret(), &password);
+        }
+
+        #[test]
+        fn any_authorization_is_read(value in prop::collection::vec(any::<u8>(), 0..40), spaces in " {1,4}") {
+            let given = [b"bEaReR", spaces.as_bytes(), &value].concat();
+            let Ok(header) = HeaderValue::from_bytes(&given) else { return Ok(()) };
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, header.clone());
+            let token = authorization(&headers, b"bearer");
+            prop_assert_eq!(token, Some(str::from_utf8(&value).unwrap_or_default().trim()));
+            prop_assert_eq!(authorization(&headers, b"basic"), None);
+            let _ = basic(token.unwrap_or_default());
+            // Two of them are none.
+            headers.append(header::AUTHORIZATION, header);
+            prop_assert_eq!(authorization(&headers, b"bearer"), Some(""));
+        }
+    }
+}

@@ -63,6 +63,8 @@ fn address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn from(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
@@ -92,5 +94,15 @@ mod tests {
         assert_eq!(from("::ffff:10.0.0.1", &["203.0.113.9:1234"], &trusted), "203.0.113.9");
         assert_eq!(from("10.0.0.1", &["203.0.113.9, nonsense"], &trusted), "10.0.0.1");
         assert_eq!(from("203.0.113.9", &["1.2.3.4"], &trusted), "203.0.113.9");
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_who_is_not_trusted_speaks_for_another(entries in prop::collection::vec("[ -~]{0,40}", 0..5)) {
+            let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+            prop_assert_eq!(from("203.0.113.9", &entries, &["10.0.0.0/8"]), "203.0.113.9");
+            let behind = [&entries[..], &["198.51.100.7"]].concat();
+            prop_assert_eq!(from("10.0.0.1", &behind, &["10.0.0.0/8"]), "198.51.100.7");
+        }
     }
 }

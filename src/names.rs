@@ -125,6 +125,8 @@ fn fold(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -163,5 +165,27 @@ mod tests {
         assert_eq!(Identifier::new(" ALICE "), Identifier::Username("alice".into()));
         assert_eq!(Identifier::new("A@B.c"), Identifier::Email("a@b.c".into()));
         assert_eq!(Identifier::new("a\0"), Identifier::Username("a\u{1}".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_stored_name_is_found_however_it_is_written(text in ".{0,40}", email in "[a-zA-Z.+]{1,9}@[a-zA-Zéß０]{1,9}\\.[a-z]{2,3}", pad in "[ \t\n]{0,3}") {
+            for (read, text) in [(username as Read, &text), (self::email as Read, &text), (self::email as Read, &email)] {
+                let Ok(stored) = read("field", text) else { continue };
+                prop_assert_eq!(read("field", &stored).unwrap(), stored.clone());
+                let found = |text: &str| match Identifier::new(text) {
+                    Identifier::Username(name) | Identifier::Email(name) => name,
+                };
+                for written in [stored.clone(), text.clone(), format!("{pad}{text}{pad}"), stored.to_uppercase()] {
+                    prop_assert_eq!(found(&written), stored.clone(), "{:?}", written);
+                }
+            }
+        }
+
+        #[test]
+        fn no_identifier_is_one_that_postgresql_cannot_hold(text in any::<String>()) {
+            let (Identifier::Username(name) | Identifier::Email(name)) = Identifier::new(&text);
+            prop_assert!(!name.contains('\0'));
+        }
     }
 }

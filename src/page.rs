@@ -70,3 +70,36 @@ impl Paging {
         Page { items, next_cursor }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(limit: Option<i64>, cursor: &str) -> Result<Paging> {
+        PageQuery { limit, cursor: Some(cursor.to_owned()) }.check()
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_leads_to_the_row_that_it_was_made_of(ids in prop::collection::vec(any::<u128>(), 1..9), limit in 1..6i64) {
+            let paging = Paging { limit, before: None };
+            let rows: Vec<Uuid> = ids.iter().copied().map(Uuid::from_u128).collect();
+            let page = paging.page(rows.clone(), |id| *id);
+            prop_assert_eq!(page.next_cursor.is_some(), rows.len() > page.items.len());
+            if let Some(cursor) = page.next_cursor {
+                prop_assert_eq!(check(None, &cursor).unwrap().before, page.items.last().copied());
+            }
+        }
+
+        #[test]
+        fn what_is_no_cursor_is_refused(text in any::<String>(), limit in any::<i64>()) {
+            if let Ok(paging) = check(Some(limit), &text) {
+                prop_assert!((1..=100).contains(&limit));
+                let id = paging.before.unwrap();
+                prop_assert_eq!(URL_SAFE_NO_PAD.encode(id), text);
+            }
+        }
+    }
+}

@@ -8,8 +8,9 @@ use crate::config::Config;
 /// JSON is nothing to run, to load from or to frame.
 const NOTHING: &str =
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// Swagger UI takes scripts, styles and the document from us, and pictures from its style sheet.
-const SWAGGER_UI: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+/// Swagger UI takes scripts and the document from us, writes styles of its own, and has pictures in
+/// its style sheet.
+const SWAGGER_UI: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 /// A year (RFC 6797 §6.1.1); other hosts of the domain are not ours to speak for.

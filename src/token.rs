@@ -95,6 +95,8 @@ fn checksum(random: &[u8]) -> [u8; CHECKSUM] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -120,6 +122,16 @@ mod tests {
             &format!("{text}A"),
         ] {
             assert!(ApiTokenSecret::parse(text).is_none(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_but_a_secret_reads_as_one(text in any::<String>(), tail in "[A-Za-z0-9_-]{0,40}") {
+            prop_assert!(ApiTokenSecret::parse(&text).is_none());
+            // By chance once in four thousand million.
+            let made_up = format!("pct_{tail}");
+            prop_assert!(ApiTokenSecret::parse(&made_up).is_none());
         }
     }
 }

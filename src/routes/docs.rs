@@ -16,7 +16,9 @@ pub fn router() -> Router<App> {
     let config = Config::new(["/openapi.json"])
         .try_it_out_enabled(true)
         .with_credentials(true)
-        .display_request_duration(true);
+        .display_request_duration(true)
+        // Or a page of another host would be told of every service that is not on localhost.
+        .validator_url("none");
     let swagger_ui: Router<App> = SwaggerUi::new("/swagger-ui").config(config).into();
     let headers = MapResponseLayer::new(security_headers::of_swagger_ui());
     Router::new()

@@ -149,3 +149,30 @@ fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
     // The names, the secrets and the checked domain are plain ASCII.
     HeaderValue::from_str(&cookie.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_as_browsers_would(before in "[ -~]{0,20}", after in prop::collection::vec(any::<u8>(), 0..20)) {
+            let config = Config::defaults().unwrap();
+            let cookies = Cookies::new(&config);
+            let id = "AAAAAAAAAAAAAAAAAAAAAA";
+            let value = [before.as_bytes(), b"; portcullis=", id.as_bytes(), b";", &after].concat();
+            let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
+            let mut headers = HeaderMap::new();
+            headers.insert(header::COOKIE, value);
+            let others = [before.as_bytes(), &after].concat();
+            let named = String::from_utf8_lossy(&others).contains("portcullis");
+            match cookies.read(&headers) {
+                GivenCookie::One(given) => prop_assert_eq!(given.map(|given| given.expose()), Some(id.to_owned())),
+                GivenCookie::Several(_) => prop_assert!(named),
+                GivenCookie::None => prop_assert!(false, "it was there"),
+            }
+        }
+    }
+}

@@ -86,24 +86,30 @@ pub async fn take(
 
 /// Gives one try back to a bucket.
 pub async fn give_back(db: impl PgExecutor<'_>, bucket: &Bucket) -> sqlx::Result<()> {
-    clear(db, &[], Some(bucket)).await
+    sqlx::query!(
+        "update throttles set full_at = full_at - $2::interval where key = $1",
+        bucket.key,
+        interval(bucket.rate.interval)?,
+    )
+    .execute(db)
+    .await
+    .map(drop)
 }
 
-/// Makes the buckets with these keys whole again, and gives one try back to the network's: its row is
-/// locked last, as in [`take`].
+/// Makes the buckets with these keys whole again, and gives one try back to the network's.
+///
+/// What stands first is done last, so the network's row is locked last, as in [`take`]. Neither part
+/// refers to the other, so each looks again at a row that it had to wait for.
 pub async fn clear(
     db: impl PgExecutor<'_>,
     keys: &[Vec<u8>],
     network: Option<&Bucket>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "with cleared as (
-             delete from throttles
-             where key in (select key from throttles where key = any($1) order by key for update)
-             returning key
+        "with network as (
+             update throttles set full_at = full_at - $3::interval where key = $2
          )
-         update throttles set full_at = full_at - $3::interval
-         where key = $2 and (select count(*) from cleared) >= 0",
+         delete from throttles where key = any($1)",
         keys,
         network.map(|bucket| bucket.key.as_slice()),
         network.map(|bucket| interval(bucket.rate.interval)).transpose()?,

@@ -167,3 +167,73 @@ async fn logins_that_meet_a_hash_that_is_being_replaced_all_succeed() {
         }
     }
 }
+
+#[tokio::test]
+async fn no_body_however_odd_is_a_fault_of_ours() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let deep = |open: &str, close: &str, n: usize| open.repeat(n) + &close.repeat(n);
+    let fields = |value: &str| {
+        format!(r#"{{"identifier": {value}, "password": {value}, "username": {value}}}"#)
+            .into_bytes()
+    };
+    let mut bodies: Vec<Vec<u8>> = [
+        deep("[", "]", 120),
+        deep("[", "]", 10_000),
+        deep(r#"{"a":"#, "}", 120),
+        deep(r#"{"a":"#, "}", 9_000),
+        "[".repeat(10_000),
+        r#""\u0000""#.to_owned(),
+        r#""a\u0000b""#.to_owned(),
+        r#""\ud800""#.to_owned(),
+        r#""\ud83d\ude00""#.to_owned(),
+        "\"\u{feff}\u{202e}\u{fffe}\"".to_owned(),
+        "1e400".to_owned(),
+        "-0".to_owned(),
+        "9".repeat(400),
+        "\"\u{0}\"".to_owned(),
+        format!("\"{}\"", "x".repeat(60_000)),
+        format!("\"{}\"", "x".repeat(70_000)),
+        format!("\"{}\"", "é\u{301}".repeat(15_000)),
+        format!("\"{}\"", "\u{fdfa}".repeat(15_000)),
+    ]
+    .iter()
+    .flat_map(|value| [fields(value), value.clone().into_bytes()])
+    .collect();
+    bodies.push(b"{\"identifier\": \"\xff\xfe\", \"password\": \"\xc3\x28\"}".to_vec());
+    bodies.push(b"\xef\xbb\xbf{}".to_vec());
+    bodies.push(vec![]);
+    for body in bodies {
+        for (method, path) in [
+            (reqwest::Method::POST, "/login"),
+            (reqwest::Method::POST, "/users"),
+            (reqwest::Method::PATCH, "/me"),
+            (reqwest::Method::PUT, "/me/password"),
+            (reqwest::Method::POST, "/me/tokens"),
+        ] {
+            let request = user.request(method, path).header("content-type", "application/json");
+            let answer = Answer::to(request.body(body.clone())).await;
+            let sent = String::from_utf8_lossy(&body[..body.len().min(80)]);
+            assert!(
+                matches!(answer.code, 400 | 401 | 413 | 422 | 429),
+                "{path} {sent}: {}",
+                answer.text
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn half_a_body_is_given_up() {
+    let app = TestApp::with(|config| config.request_timeout = Duration::from_secs(2)).await;
+    let mut stream = TcpStream::connect(app.base.strip_prefix("http://").unwrap()).await.unwrap();
+    let whole = post("/login", &" ".repeat(100));
+    stream.write_all(&whole.as_bytes()[..whole.len() - 50]).await.unwrap();
+    let start = Instant::now();
+    let mut answer = String::new();
+    // It is answered, and the connection does not wait for the rest.
+    let read = stream.read_to_string(&mut answer);
+    tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("timeout"), "{answer}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}

@@ -362,3 +362,34 @@ async fn when_the_limiter_fails_nobody_logs_in() {
     }
     open.anonymous().post("/login", right(user.username())).await.ok();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_try_that_was_shed_does_not_count() {
+    let cheap = TestApp::start().await;
+    let user = cheap.user().await;
+    let (throttle_account, throttle_network) = (slow("1000/1h"), slow("1000/1h"));
+    let costly =
+        Config { bcrypt_cost: 14, throttle_account, throttle_network, ..cheap.config.clone() };
+    cheap.sql("delete from throttles").await;
+    let app = cheap.replica_with(costly).await;
+    let logins: Vec<_> = (0..40)
+        .map(|_| {
+            let (client, login) = (app.anonymous(), wrong(user.username()));
+            tokio::spawn(async move { client.post("/login", login).await })
+        })
+        .collect();
+    let (mut counted, mut shed) = (0, 0);
+    for login in logins {
+        let answer = login.await.unwrap();
+        match answer.body["code"].as_str().unwrap() {
+            "busy" => shed += 1,
+            // One that failed otherwise may have been looked at.
+            "invalid_credentials" | "database_unavailable" | "timeout" => counted += 1,
+            code => panic!("{code}"),
+        }
+    }
+    let left = "select ceil(extract(epoch from max(full_at) - now()) / 3.6)::bigint from throttles";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&app.pool).await.unwrap();
+    println!("{shed} shed, {counted} others, {left} counted");
+    assert!(shed > 10 && left <= counted, "{shed} {counted} {left}");
+}
