@@ -69,7 +69,7 @@ pub(super) struct LoggedIn {
     token: Option<String>,
     /// What an app keeps, even after logging out, and sends with its next login. Null when a cookie
     /// holds it, and when the client has one that stands.
-    #[schema(required, example = "pcd_u5V1yqQ2mHk7bXo3sWf9cZ0eR4tYiOPtqs8h9g")]
+    #[schema(required, example = "pcd_XIkE-uXzyYXTgeTxAln2VzuZTUU0eSSf")]
     device_token: Option<String>,
 }
 

@@ -73,7 +73,7 @@ pub(super) struct Registered {
     #[schema(required, example = "pcs_WkSzIYsmLt-laosGwUXNHA")]
     token: Option<String>,
     /// As at login.
-    #[schema(required, example = "pcd_u5V1yqQ2mHk7bXo3sWf9cZ0eR4tYiOPtqs8h9g")]
+    #[schema(required, example = "pcd_XIkE-uXzyYXTgeTxAln2VzuZTUU0eSSf")]
     device_token: Option<String>,
 }
 
