@@ -30,6 +30,7 @@ mod session;
 mod sessions;
 mod signals;
 mod statements;
+mod stop;
 mod throttle;
 mod timing;
 mod tokens;

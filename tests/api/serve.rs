@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use portcullis::store;
 use serde_json::json;
 
 use crate::TestApp;
@@ -14,7 +13,7 @@ use crate::app::PASSWORD;
 
 /// A service process, and where it answers.
 pub struct Service {
-    child: Child,
+    pub child: Child,
     pub base: String,
     banner: String,
 }
@@ -33,7 +32,7 @@ impl Service {
         Self { child, base, banner }
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
@@ -184,26 +183,6 @@ async fn the_first_admin_comes_from_the_settings_and_only_the_first() {
     assert_eq!(app.count("users").await, 1);
     let login = json!({"identifier": "root", "password": PASSWORD});
     assert_eq!(app.anonymous().post("/login", login).await.ok()["user"]["role"], "admin");
-}
-
-#[tokio::test]
-async fn a_request_in_flight_is_answered_when_the_service_stops() {
-    let app = TestApp::start().await;
-    let directory = Directory::new();
-    let service = Service::start(&directory.0, &[("DATABASE_URL", &app.database_url())]);
-    let mut lock = store::begin(&app.pool).await.unwrap();
-    sqlx::query("lock table users in access exclusive mode").execute(&mut *lock).await.unwrap();
-    let login = json!({"identifier": "nobody", "password": PASSWORD});
-    let request =
-        reqwest::Client::new().post(format!("{}/login", service.base)).json(&login).send();
-    let request = tokio::spawn(request);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    service.signal(rustix::process::Signal::TERM);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    lock.rollback().await.unwrap();
-    assert_eq!(request.await.unwrap().unwrap().status(), 401);
-    let mut service = service;
-    assert!(service.child.wait().unwrap().success());
 }
 
 #[test]
