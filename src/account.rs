@@ -93,7 +93,10 @@ pub async fn update(
         sessions::delete_all(&mut *connection, id, None).await?;
     }
     if changes.password_hash.is_some() {
-        forget_guesses(&mut *connection, &user, None).await?;
+        known_devices::forget(&mut *connection, id, None).await?;
+        // Whoever was given a new password may have used up the tries at the old one.
+        let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
+        throttles::clear(&mut *connection, &throttle::account_keys(names), None).await?;
         event(Kind::PasswordChanged, client, id, actor).record(&mut *connection).await?;
     }
     let fields = changes.fields();
@@ -151,7 +154,8 @@ pub async fn change_password(
     let changes = Changes { password_hash: Some(hash), ..Changes::default() };
     let user = users::update(&mut *connection, id, &changes).await?;
     sessions::delete_all(&mut *connection, id, Some(current)).await?;
-    forget_guesses(&mut *connection, &user, client.device_hash.as_deref()).await?;
+    // Whoever knew the old password is a stranger now.
+    known_devices::forget(&mut *connection, id, client.device_hash.as_deref()).await?;
     Event::new(Kind::PasswordChanged, client)
         .by_own(id)
         .session(current)
@@ -213,17 +217,6 @@ async fn lock(
         return Err(Error::SessionExpired);
     }
     Ok(Locked { user, is_last_admin })
-}
-
-/// Whoever knew the old password is a stranger now, but for one client, and has all tries again.
-async fn forget_guesses(
-    connection: &mut PgConnection,
-    user: &User,
-    but: Option<&[u8]>,
-) -> sqlx::Result<()> {
-    known_devices::forget(&mut *connection, user.id, but).await?;
-    let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
-    throttles::clear(connection, &throttle::account_keys(names), None).await
 }
 
 fn on_names(user: Result<User>) -> Result<User> {

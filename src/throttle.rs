@@ -89,19 +89,19 @@ impl<'a> Attempt<'a> {
         found: Option<&Credentials>,
     ) -> Result<Verdict> {
         let verdict = self.app.hasher.verify(password, found.map(Credentials::hash)).await;
-        match (&verdict, found) {
-            (Ok(Verdict::Wrong), _) => {}
-            (Ok(Verdict::Right { .. }), Some(account)) => self.succeed(account).await?,
-            _ => self.give_back().await?,
+        match &verdict {
+            Ok(Verdict::Wrong) => {}
+            Ok(Verdict::Right { .. }) => self.succeed().await?,
+            Err(_) => self.give_back().await?,
         }
         verdict
     }
 
-    async fn succeed(self, right: &Credentials) -> Result<()> {
+    /// Makes the limit whole again that this try was counted for, and no other: a stranger who has used
+    /// up a name's would else see by it that the owner has logged in, and so is there.
+    async fn succeed(self) -> Result<()> {
         let Some(own) = self.own else { return Ok(()) };
-        let keys: Vec<_> =
-            right.identifiers().map(|name| account(&name)).chain([own.key]).collect();
-        Ok(throttles::clear(&self.app.pool, &keys, self.network.as_ref()).await?)
+        Ok(throttles::clear(&self.app.pool, &[own.key], self.network.as_ref()).await?)
     }
 
     async fn give_back(self) -> Result<()> {

@@ -5,17 +5,13 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Role, User};
-use crate::names::{self, Identifier};
+use crate::names::Identifier;
 
 /// What is needed to check a login. It cannot be serialised.
 #[derive(Debug)]
 pub struct Credentials {
     /// The account's id.
     pub user_id: Uuid,
-    /// Its username.
-    pub username: Option<String>,
-    /// Its email address.
-    pub email: Option<String>,
     /// The stored hash.
     pub password_hash: SecretString,
     /// Whether the account may log in.
@@ -29,11 +25,6 @@ impl Credentials {
     #[must_use]
     pub fn hash(&self) -> &str {
         self.password_hash.expose_secret()
-    }
-
-    /// The names that open the account.
-    pub fn identifiers(&self) -> impl Iterator<Item = Identifier> {
-        names::identifiers(self.username.as_deref(), self.email.as_deref())
     }
 }
 
@@ -50,7 +41,7 @@ pub async fn find_credentials(
     };
     sqlx::query_as!(
         Credentials,
-        r#"select id as user_id, username, email, password_hash, is_active,
+        r#"select id as user_id, password_hash, is_active,
              exists (
                  select from known_devices where hash = $3 and user_id = users.id
              ) as "knows_device!"
@@ -71,7 +62,7 @@ pub async fn find_credentials_of(
 ) -> sqlx::Result<Option<Credentials>> {
     sqlx::query_as!(
         Credentials,
-        r#"select id as user_id, username, email, password_hash, is_active, false as "knows_device!"
+        r#"select id as user_id, password_hash, is_active, false as "knows_device!"
          from users where id = $1"#,
         id,
     )
