@@ -26,6 +26,7 @@ mod problem_examples;
 pub mod rate_limit;
 pub mod request_id;
 mod routes;
+mod schemas;
 mod security_headers;
 pub mod server;
 pub mod session;

@@ -53,6 +53,8 @@ pub(crate) fn examples_of(response: &RefOr<Response>) -> BTreeMap<String, RefOr<
 /// One response a status, with all its examples.
 pub(crate) fn responses_of(examples: Examples) -> BTreeMap<String, RefOr<Response>> {
     let responses = examples.into_iter().map(|(status, examples)| {
+        // RFC 6750 §3.1 has a challenge for it.
+        let insufficient_scope = examples.contains_key("insufficient_scope");
         let codes = examples.keys().map(|code| format!("`{code}`")).collect::<Vec<_>>();
         let content = ContentBuilder::new()
             .schema(Some(Ref::from_schema_name("Problem")))
@@ -60,9 +62,12 @@ pub(crate) fn responses_of(examples: Examples) -> BTreeMap<String, RefOr<Respons
             .build();
         let mut response =
             ResponseBuilder::new().description(codes.join(", ")).content(PROBLEM, content).build();
+        let challenge = ("www-authenticate", "A Bearer challenge (RFC 6750)");
         let retry_after = ("retry-after", "Seconds to wait before the next try");
         let headers = match status.as_str() {
-            "401" => vec![("www-authenticate", "A Bearer challenge (RFC 6750)")],
+            "401" => vec![challenge],
+            "403" if insufficient_scope => vec![challenge],
+            "401x" => vec![("www-authenticate", "A Bearer challenge (RFC 6750)")],
             "429" => vec![
                 retry_after,
                 (

@@ -27,11 +27,11 @@ pub fn deserialize_option<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<OffsetDateTime>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    // PostgreSQL's times begin and end elsewhere; nobody means a year beyond these.
+    // What RFC 3339 can write, and so what we can write back.
     OffsetDateTime::parse(&text, &Rfc3339)
         .ok()
         .and_then(|time| time.checked_to_offset(UtcOffset::UTC))
-        .filter(|time| (1970..10_000).contains(&time.year()))
+        .filter(|time| (1..10_000).contains(&time.year()))
         .map(Some)
         .ok_or_else(|| serde::de::Error::custom("must be a time such as 2027-12-31T00:00:00Z"))
 }

@@ -213,7 +213,7 @@ mod tests {
             let refused = calls.join_next().await.unwrap().unwrap();
             assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
         }
-        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        assert!(start.elapsed() < MAX_WAIT, "{:?}", start.elapsed());
     }
 
     #[tokio::test]
@@ -230,7 +230,7 @@ mod tests {
         workers.load.pending.fetch_add(workers.load.threads * 4, Ordering::Relaxed);
         let start = Instant::now();
         assert!(matches!(workers.run(|| ()).await, Err(Error::Busy)));
-        assert!(start.elapsed() < Duration::from_millis(100));
+        assert!(start.elapsed() < Duration::from_millis(500));
         tokio::time::sleep(MAX_WAIT + Duration::from_millis(100)).await;
         drop(hold);
         assert!(matches!(early.await.unwrap(), Err(Error::Busy)));

@@ -22,6 +22,7 @@ pub(super) struct ListEvents {
     /// Only what happened to this account.
     user_id: Option<Uuid>,
     /// Only events of this kind.
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     kind: Option<String>,
     /// Only what happened at this time or later (RFC 3339).
     #[serde(default, deserialize_with = "timestamp::deserialize_option")]
@@ -45,7 +46,7 @@ pub(super) async fn list_events(
     Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<AuditEvent>>> {
     let paging = paging.check()?;
-    if query.kind.as_ref().is_some_and(|kind| kind.contains('\0')) {
+    if query.kind.as_ref().is_some_and(|kind| kind.chars().any(char::is_control)) {
         return Err(Error::invalid("kind", "invalid", "must not have control characters"));
     }
     let (user_id, kind, since) = (query.user_id, query.kind.as_deref(), query.since);

@@ -20,8 +20,8 @@ use crate::problem::FieldError;
 use crate::problem_examples::problems;
 use crate::routes::login::ended_session;
 use crate::state::App;
-use crate::store;
 use crate::store::users::{Changes, User};
+use crate::{schemas, store};
 
 /// What to change. An absent field is kept, null clears it; a username or an email address is always
 /// left.
@@ -29,17 +29,17 @@ use crate::store::users::{Changes, User};
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "Alice"}))]
 pub(super) struct UpdateMe {
-    /// 3 to 32 of `a-z 0-9 . _ -`, in any case.
+    /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, min_length = 3, max_length = 32)]
+    #[schema(schema_with = schemas::username)]
     pub(super) username: Option<Option<String>>,
-    /// At most 254 characters. Another address needs a fresh session.
+    /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, max_length = 254)]
+    #[schema(schema_with = schemas::email)]
     pub(super) email: Option<Option<String>>,
-    /// At most 200 characters.
+    /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, max_length = 200)]
+    #[schema(schema_with = schemas::name)]
     pub(super) name: Option<Option<String>>,
 }
 

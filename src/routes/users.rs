@@ -26,21 +26,21 @@ use crate::state::App;
 use crate::store;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, Filter, NewUser, Role, User};
-use crate::{names, throttle};
+use crate::{names, schemas, throttle};
 
 /// An account to make. At least one of `username` and `email` is given.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"username": "alice", "email": "alice@example.com", "name": "Alice", "password": "correct horse battery staple"}))]
 pub(super) struct CreateUser {
-    /// 3 to 32 of `a-z 0-9 . _ -`, in any case.
-    #[schema(min_length = 3, max_length = 32)]
+    /// Or an email address.
+    #[schema(schema_with = schemas::username)]
     username: Option<String>,
-    /// At most 254 characters.
-    #[schema(max_length = 254)]
+    /// Or a username.
+    #[schema(schema_with = schemas::email)]
     email: Option<String>,
-    /// At most 200 characters.
-    #[schema(max_length = 200)]
+    /// How the person wants to be called.
+    #[schema(schema_with = schemas::name)]
     name: Option<String>,
     /// 8 to 128 characters, any characters.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
@@ -81,7 +81,9 @@ pub(super) struct Registered {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListUsers {
-    /// A part of username, email address or name, taken literally, without case.
+    /// A part of username, email address or name, taken literally, without case and without control
+    /// characters.
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     q: Option<String>,
     /// Only accounts with this role.
     role: Option<Role>,

@@ -235,5 +235,5 @@ async fn half_a_body_is_given_up() {
     let read = stream.read_to_string(&mut answer);
     tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("timeout"), "{answer}");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
 }

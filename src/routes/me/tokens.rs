@@ -23,20 +23,20 @@ use crate::state::App;
 use crate::store;
 use crate::store::api_tokens::{self, ApiToken, NewApiToken, Scope};
 use crate::store::users;
-use crate::timestamp;
 use crate::token::ApiTokenSecret;
+use crate::{schemas, timestamp};
 
 /// A token to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "backup script", "scopes": ["read"], "expires_at": "2027-12-31T00:00:00Z"}))]
 pub(crate) struct CreateToken {
-    /// What to call it, at most 200 characters.
-    #[schema(min_length = 1, max_length = 200)]
+    /// What to call it.
+    #[schema(schema_with = schemas::token_name)]
     name: String,
     /// What it may do; `["read"]` unless it is said.
     #[serde(default, deserialize_with = "words")]
-    #[schema(nullable = false, default = json!(["read"]))]
+    #[schema(nullable = false, min_items = 1, default = json!(["read"]))]
     scopes: Option<Vec<Scope>>,
     /// When it ends; it does not end by itself unless it is said.
     #[serde(default, deserialize_with = "timestamp::deserialize_option")]

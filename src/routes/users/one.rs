@@ -16,25 +16,25 @@ use crate::password::NewPassword;
 use crate::problem_examples::problems;
 use crate::routes::me::UpdateMe;
 use crate::state::App;
-use crate::store;
 use crate::store::users::{self, Role, User};
+use crate::{schemas, store};
 
 /// What to change. An absent field is kept; null clears a name or an address.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"is_active": false}))]
 pub(crate) struct UpdateUser {
-    /// 3 to 32 of `a-z 0-9 . _ -`, in any case.
+    /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, min_length = 3, max_length = 32)]
+    #[schema(schema_with = schemas::username)]
     username: Option<Option<String>>,
-    /// At most 254 characters.
+    /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, max_length = 254)]
+    #[schema(schema_with = schemas::email)]
     email: Option<Option<String>>,
-    /// At most 200 characters.
+    /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, max_length = 200)]
+    #[schema(schema_with = schemas::name)]
     name: Option<Option<String>>,
     /// Demoting an admin ends their sessions.
     #[serde(default, deserialize_with = "word")]

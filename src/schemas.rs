@@ -1,0 +1,41 @@
+//! Names as the OpenAPI document describes them, wherever they are given. What is said here is held
+//! to in `names`.
+
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
+
+/// A display name: no control characters, and not blank.
+const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+
+/// A username that is given or null.
+pub(crate) fn username() -> Object {
+    let schema = text("3 to 32 of `a-z 0-9 . _ -`, in any case.", true);
+    schema.min_length(Some(3)).max_length(Some(32)).pattern(Some("^[A-Za-z0-9._-]*$")).build()
+}
+
+/// An email address that is given or null.
+pub(crate) fn email() -> Object {
+    let schema = text("At most 254 characters.", true);
+    schema.max_length(Some(254)).format(Some(SchemaFormat::KnownFormat(KnownFormat::Email))).build()
+}
+
+/// A display name that is given or null.
+pub(crate) fn name() -> Object {
+    displayed("How the person wants to be called; at most 200 characters.", true)
+}
+
+/// What to call an API token.
+pub(crate) fn token_name() -> Object {
+    displayed("What to call it, at most 200 characters.", false)
+}
+
+fn displayed(description: &str, nullable: bool) -> Object {
+    let schema = text(description, nullable);
+    schema.min_length(Some(1)).max_length(Some(200)).pattern(Some(NAME)).build()
+}
+
+fn text(description: &str, nullable: bool) -> ObjectBuilder {
+    let types = [Some(Type::String), nullable.then_some(Type::Null)];
+    let types = SchemaType::from_iter(types.into_iter().flatten());
+    ObjectBuilder::new().schema_type(types).description(Some(description))
+}
