@@ -25,7 +25,7 @@ use crate::state::App;
 use crate::store::api_tokens::{self, Scope};
 use crate::store::sessions::Transport;
 use crate::store::users::{self, Credentials, Role, User};
-use crate::throttle::Attempt;
+use crate::throttle::{Attempt, Success};
 
 /// Somebody who is known, and by what.
 #[derive(Debug)]
@@ -106,7 +106,8 @@ impl CurrentUser {
             Credential::Basic(given) => {
                 let (identifier, password) = given.ok_or(Error::InvalidCredentials)?;
                 let Ok(client) = Client::from_request_parts(parts, app).await;
-                let (credentials, rehashed) = verify(app, &client, &identifier, &password).await?;
+                let (credentials, rehashed) =
+                    verify(app, &client, &identifier, &password, Success::GivesBack).await?;
                 if let Some(rehashed) = rehashed {
                     users::rehash(&app.pool, &credentials, &rehashed).await?;
                 }
@@ -179,10 +180,12 @@ pub async fn verify(
     client: &Client,
     identifier: &Identifier,
     password: &SecretString,
+    success: Success,
 ) -> Result<(Credentials, Option<String>)> {
-    let device_hash = client.device_hash.as_deref();
-    let credentials = users::find_credentials(&app.pool, identifier, device_hash).await?;
-    let attempt = Attempt::to_log_in(app, client, identifier, credentials.as_ref()).await?;
+    app.hasher.admit().await?;
+    // Before the account is looked for: a refusal must take no longer when there is one.
+    let attempt = Attempt::to_log_in(app, client, identifier, success).await?;
+    let credentials = users::find_credentials(&app.pool, identifier).await?;
     let verdict = attempt.verify(password, credentials.as_ref()).await?;
     let user_id = credentials.as_ref().map(|credentials| credentials.user_id);
     let error = match (verdict, credentials) {

@@ -9,7 +9,16 @@ pub mod user;
 pub use database::Database;
 
 use crate::config::Config;
+use crate::error::Error;
 use crate::store;
+
+/// Why a password was not taken, in one line for the operator.
+fn refused(error: Error) -> String {
+    match error {
+        Error::ValidationFailed(faults) => faults.iter().map(ToString::to_string).collect(),
+        error => error.to_string(),
+    }
+}
 
 /// Brings the schema up to date.
 ///

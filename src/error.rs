@@ -82,7 +82,7 @@ pub enum Error {
     #[error("The request is not valid: {}.", fields(.0))]
     ValidationFailed(Vec<FieldError>),
     /// A limit on guessing is used up.
-    #[error("Too many tries. Try again in {} s.", .0.wait.as_secs())]
+    #[error("Too many tries. Try again in {} s.", .0.wait.as_secs_f64().ceil())]
     RateLimited(RateLimit),
     /// The password hashers have more work than they can do in time.
     #[error("Too many logins at once. Try again in a moment.")]
@@ -229,7 +229,8 @@ impl IntoResponse for Error {
         if response.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
-        if response.status().is_server_error() {
+        // Load that is shed is no fault, and a line for each request of a storm would be one.
+        if response.status().is_server_error() && !matches!(self, Self::Busy) {
             let source = std::error::Error::source(&self).map(ToString::to_string);
             tracing::error!(code = self.parts().1, source, "request failed");
         }

@@ -5,6 +5,8 @@ mod hash;
 mod policy;
 mod workers;
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret as _, SecretString};
 
 use self::workers::Workers;
@@ -14,6 +16,9 @@ use crate::problem::FieldError;
 
 /// Characters that a login looks at; a longer password is wrong, at the same cost.
 const MAX_LOGIN_CHARS: usize = 1024;
+
+/// What a hash of cost 0 would take on a usual machine, until ours is known.
+const USUAL_HASH: Duration = Duration::from_micros(50);
 
 /// What came of a password.
 #[derive(Debug)]
@@ -39,14 +44,14 @@ pub struct Hasher {
 }
 
 /// A password that somebody wants to have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NewPassword<'a> {
     /// The field that it came in, for the fault.
     pub field: &'a str,
     /// The password.
     pub password: &'a SecretString,
     /// What the account is called.
-    pub names: [Option<&'a str>; 3],
+    pub names: Vec<&'a str>,
 }
 
 impl Hasher {
@@ -57,8 +62,16 @@ impl Hasher {
             cost: config.bcrypt_cost,
             min_length: config.password_min_length,
             own_names: ["portcullis".to_owned(), config.public_url.host().to_owned()],
-            workers: Workers::start(),
+            workers: Workers::start(USUAL_HASH * 2_u32.pow(config.bcrypt_cost)),
         }
+    }
+
+    /// Whether there is room for one more, so that a storm of logins costs nothing else.
+    ///
+    /// # Errors
+    /// `Busy`, as from the others.
+    pub async fn admit(&self) -> Result<()> {
+        self.workers.admit().await
     }
 
     /// What is wrong with a new password at first sight; `None` when nothing.
@@ -76,7 +89,7 @@ impl Hasher {
             return Err(Error::ValidationFailed(vec![fault]));
         }
         let (cost, field, password) = (self.cost, new.field.to_owned(), new.password.clone());
-        let names = new.names.iter().flatten().map(|name| (*name).to_owned());
+        let names = new.names.iter().map(|name| (*name).to_owned());
         let names: Vec<_> = names.chain(self.own_names.clone()).collect();
         let hash = move || match policy::estimate(&field, &password, &names) {
             Some(fault) => Err(Error::ValidationFailed(vec![fault])),

@@ -25,7 +25,7 @@ pub struct RateLimit {
 impl RateLimit {
     /// Adds the headers of a 429, which count in seconds.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let (policy, wait) = (self.policy, self.wait.as_secs());
+        let (policy, wait) = (self.policy, self.wait.as_secs_f64().ceil());
         let (quota, window) = (self.rate.burst, self.rate.window().as_secs());
         let lines = [
             (header::RETRY_AFTER, wait.to_string()),

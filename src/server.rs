@@ -21,6 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 
 use crate::config::Config;
@@ -30,6 +31,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long connections without a request stay open when the service is told to stop: one may be on
 /// its way.
 const LINGER: Duration = Duration::from_millis(500);
+/// Bytes of a request's head.
+const HEAD_LIMIT: usize = 64 * 1024;
 /// Files that are kept for other things than connections.
 const OTHER_FILES: u64 = 128;
 
@@ -46,9 +49,11 @@ pub async fn serve(
     let most = most_connections(config.max_connections);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(config.header_timeout);
+    builder.max_buf_size(HEAD_LIMIT);
     let server = Server {
         builder,
         router,
+        write_timeout: config.request_timeout,
         places: Arc::new(Semaphore::new(most as usize)),
         graceful: GracefulShutdown::new(),
         stopping: Arc::new(AtomicBool::new(false)),
@@ -58,7 +63,7 @@ pub async fn serve(
         tokio::select! {
             () = &mut stop => break,
             accepted = server.accept(&listener) => match accepted {
-                Ok((place, stream, peer)) => server.answer(place, stream, peer),
+                Ok((place, stream, peer)) => server.answer(Some(place), stream, peer),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -66,12 +71,13 @@ pub async fn serve(
             },
         }
     }
-    server.stop(listener, config.shutdown_grace, most).await;
+    server.stop(listener, config.shutdown_grace).await;
 }
 
 struct Server {
     builder: http1::Builder,
     router: Router,
+    write_timeout: Duration,
     places: Arc<Semaphore>,
     graceful: GracefulShutdown,
     stopping: Arc<AtomicBool>,
@@ -90,12 +96,14 @@ impl Server {
     }
 
     /// Answers what comes on a connection, in a task of its own.
-    fn answer(&self, place: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr) {
+    fn answer(&self, place: Option<OwnedSemaphorePermit>, stream: TcpStream, peer: SocketAddr) {
         // Answers are small: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let service = self.service(peer);
-        let connection =
-            self.builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let mut stream = TimeoutStream::new(stream);
+        // Who asks and does not read the answer.
+        stream.set_write_timeout(Some(self.write_timeout));
+        let service = TowerToHyperService::new(self.service(peer));
+        let connection = self.builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             let _place = place;
@@ -134,18 +142,28 @@ impl Server {
     }
 
     /// Takes nobody new, and answers what is in flight or on its way.
-    async fn stop(self, listener: TcpListener, grace: Duration, most: u32) {
+    async fn stop(self, listener: TcpListener, grace: Duration) {
         let deadline = Instant::now() + grace;
-        self.stopping.store(true, Ordering::Relaxed);
-        // Who has been let in by the kernel would otherwise be cut off with the listener.
-        while let Ok(Ok((place, stream, peer))) =
-            timeout(Duration::ZERO, self.accept(&listener)).await
-        {
-            self.answer(place, stream, peer);
+        // Who has been let in by the kernel would otherwise be cut off with the listener. The runtime may
+        // not have seen all of them, so the kernel is asked; there is a place for everybody now.
+        if let Ok(listener) = listener.into_std() {
+            while let Ok((stream, peer)) = listener.accept() {
+                let stream =
+                    stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                if let Ok(stream) = stream {
+                    self.answer(None, stream, peer);
+                }
+            }
         }
-        drop(listener);
-        // It has all places when all connections have ended.
-        let _ = timeout(LINGER.min(grace), self.places.acquire_many(most)).await;
+        // Only now, when whoever is told so cannot come back and be cut off.
+        self.stopping.store(true, Ordering::Relaxed);
+        // Nobody is left when all connections have ended.
+        let ended = async {
+            while self.graceful.count() > 0 {
+                sleep(LINGER / 50).await;
+            }
+        };
+        let _ = timeout(LINGER.min(grace), ended).await;
         if timeout_at(deadline, self.graceful.shutdown()).await.is_err() {
             tracing::warn!("requests were still in flight at the end of the grace period");
         }

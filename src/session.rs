@@ -108,12 +108,9 @@ pub async fn begin(
             Event::new(Kind::LoggedIn, begin.client).by_own(user.id).session(session.id);
         let how = json!({"transport": session.transport, "remember": session.remember});
         logged_in.details(how).record(&mut *transaction).await?;
-        let device = DeviceSecret::generate();
-        let given = begin.client.device_hash.as_deref();
-        let is_new =
-            known_devices::remember(&mut transaction, user.id, given, &device.hash()).await?;
+        let device = remember(&mut transaction, user.id, begin.client).await?;
         transaction.commit().await?;
-        Ok((user, session, Some(device).filter(|_| is_new)))
+        Ok((user, session, device))
     };
     match begun.await {
         Ok((user, session, device)) => Ok(Begun { user, session, id, device }),
@@ -150,16 +147,29 @@ pub async fn renew(
         let session = session.ok_or(Error::SessionExpired)?;
         let confirmed = Event::new(Kind::LoginConfirmed, client).by_own(user.id);
         confirmed.session(session.id).record(&mut *transaction).await?;
+        let device = remember(&mut transaction, user.id, client).await?;
         transaction.commit().await?;
-        Ok((user, session))
+        Ok((user, session, device))
     };
     match renewed.await {
-        Ok((user, session)) => Ok(Begun { user, session, id, device: None }),
+        Ok((user, session, device)) => Ok(Begun { user, session, id, device }),
         Err(error) => {
             app.records.discard(&id).await;
             Err(error)
         }
     }
+}
+
+/// Makes the client known to an account whose row is locked, and returns the secret by which it will be
+/// if it is not yet.
+async fn remember(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    client: &Client,
+) -> sqlx::Result<Option<DeviceSecret>> {
+    let (given, new) = (client.device_hash.as_deref(), DeviceSecret::generate());
+    let is_new = known_devices::remember(connection, user_id, given, &new.hash()).await?;
+    Ok(Some(new).filter(|_| is_new))
 }
 
 /// Makes sure that a session still stands on the same secret, in a transaction in which the account's

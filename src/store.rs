@@ -14,6 +14,7 @@ pub mod users;
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
+use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, PgExecutor, PgPool, Postgres, Transaction,
@@ -86,4 +87,8 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
     sqlx::raw_sql(session).execute(&mut connection).await?;
     migrator.run_direct(&mut connection).await?;
     Ok(connection.close().await?)
+}
+
+fn interval(duration: Duration) -> sqlx::Result<PgInterval> {
+    PgInterval::try_from(duration).map_err(sqlx::Error::Encode)
 }

@@ -13,12 +13,23 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::names::Identifier;
+use crate::names::{self, Identifier};
 use crate::password::Verdict;
 use crate::rate_limit::RateLimit;
 use crate::state::App;
+use crate::store::known_devices;
 use crate::store::throttles::{self, Bucket};
 use crate::store::users::Credentials;
+
+/// What a right password does to the limit that its try was counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Success {
+    /// Makes it whole again: a login.
+    Clears,
+    /// Gives the one try back: a program that sends its password with every request would otherwise
+    /// give strangers all of theirs with each.
+    GivesBack,
+}
 
 /// One try at a password.
 #[derive(Debug)]
@@ -27,10 +38,11 @@ pub struct Attempt<'a> {
     /// None where there are no limits.
     own: Option<Bucket>,
     network: Option<Bucket>,
+    success: Success,
 }
 
 impl<'a> Attempt<'a> {
-    /// A try to log in by a name, which `found` has if there is such an account.
+    /// A try to log in by a name, whether or not there is such an account.
     ///
     /// # Errors
     /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
@@ -38,20 +50,16 @@ impl<'a> Attempt<'a> {
         app: &'a App,
         client: &Client,
         identifier: &Identifier,
-        found: Option<&Credentials>,
+        success: Success,
     ) -> Result<Self> {
-        let known = found.filter(|found| found.knows_device).zip(client.device_hash.as_deref());
-        match known {
-            Some((account, device)) => {
-                let subject = [account.user_id.as_bytes(), device];
-                Self::begin(app, "device", key("device", &subject), None).await
-            }
+        match known(app, client, identifier).await? {
+            Some(key) => Self::begin(app, "device", key, None, success).await,
             None => {
                 let network = network(client).map(|network| Bucket {
                     key: key("network", &[network.as_bytes()]),
                     rate: app.config.throttle_network,
                 });
-                Self::begin(app, "account", account(identifier), network).await
+                Self::begin(app, "account", account(identifier), network, success).await
             }
         }
     }
@@ -62,7 +70,8 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
     pub async fn to_confirm(app: &'a App, session_id: Uuid) -> Result<Self> {
-        Self::begin(app, "session", key("session", &[session_id.as_bytes()]), None).await
+        let key = key("session", &[session_id.as_bytes()]);
+        Self::begin(app, "session", key, None, Success::Clears).await
     }
 
     async fn begin(
@@ -70,13 +79,14 @@ impl<'a> Attempt<'a> {
         policy: &'static str,
         key: Vec<u8>,
         network: Option<Bucket>,
+        success: Success,
     ) -> Result<Self> {
         if !app.config.throttle.is_on() {
-            return Ok(Self { app, own: None, network: None });
+            return Ok(Self { app, own: None, network: None, success });
         }
         let own = Bucket { key, rate: app.config.throttle_account };
         take(app, policy, &own, network.as_ref()).await?;
-        Ok(Self { app, own: Some(own), network })
+        Ok(Self { app, own: Some(own), network, success })
     }
 
     /// Looks at the password. A try at which it was not looked at, or was right, does not count.
@@ -91,15 +101,15 @@ impl<'a> Attempt<'a> {
         let verdict = self.app.hasher.verify(password, found.map(Credentials::hash)).await;
         match &verdict {
             Ok(Verdict::Wrong) => {}
-            Ok(Verdict::Right { .. }) => self.succeed().await?,
-            Err(_) => self.give_back().await?,
+            Ok(Verdict::Right { .. }) if self.success == Success::Clears => self.clear().await?,
+            Ok(Verdict::Right { .. }) | Err(_) => self.give_back().await?,
         }
         verdict
     }
 
     /// Makes the limit whole again that this try was counted for, and no other: a stranger who has used
     /// up a name's would else see by it that the owner has logged in, and so is there.
-    async fn succeed(self) -> Result<()> {
+    async fn clear(self) -> Result<()> {
         let Some(own) = self.own else { return Ok(()) };
         Ok(throttles::clear(&self.app.pool, &[own.key], self.network.as_ref()).await?)
     }
@@ -112,11 +122,23 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Counts somebody who makes an account of their own.
+/// The key of the client's own limit on logging in by a name, if an account of that name knows the
+/// client. What is asked of the database goes by the client alone, so that its time tells nothing.
+async fn known(app: &App, client: &Client, identifier: &Identifier) -> Result<Option<Vec<u8>>> {
+    let Some(hash) = &client.device_hash else { return Ok(None) };
+    let accounts = known_devices::find_accounts(&app.pool, hash).await?;
+    let known = accounts.iter().find(|account| {
+        let mut names = names::identifiers(account.username.as_deref(), account.email.as_deref());
+        names.any(|name| name == *identifier)
+    });
+    Ok(known.map(|account| key("device", &[account.user_id.as_bytes(), hash])))
+}
+
+/// Counts somebody who takes a name: one that is taken is told, so this is a way to ask for names.
 ///
 /// # Errors
 /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
-pub async fn count_registration(app: &App, client: &Client) -> Result<()> {
+pub async fn count_name(app: &App, client: &Client) -> Result<()> {
     let Some(network) = network(client).filter(|_| app.config.throttle.is_on()) else {
         return Ok(());
     };
@@ -145,12 +167,14 @@ async fn take(
         // Others took the network's last one at this very moment.
         throttles::give_back(&app.pool, own).await.map_err(closed)?;
     }
-    let by_network = network.filter(|_| taken.network_wait > taken.own_wait);
+    let by_network = network.filter(|_| taken.own || taken.network_wait > taken.own_wait);
     let (policy, rate, wait) = match by_network {
         Some(network) => ("network", network.rate, taken.network_wait),
         None => (policy, own.rate, taken.own_wait),
     };
-    let wait = Duration::from_secs(u64::try_from(wait).unwrap_or_default().max(1));
+    // When others took the last one at this very moment, the wait was reckoned without theirs.
+    let wait = u64::try_from(wait).ok().filter(|wait| *wait > 0);
+    let wait = wait.map_or(rate.interval, Duration::from_secs).max(Duration::from_secs(1));
     tracing::info!(event = "rate_limited", policy, wait = wait.as_secs());
     Err(Error::RateLimited(RateLimit { policy, rate, wait }))
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::audit::{Event, Kind};
 use crate::client::Client;
-use crate::command::Database;
+use crate::command::{Database, refused};
 use crate::config::{Config, LogFormat};
 use crate::password::{Hasher, NewPassword};
 use crate::problem::FieldError;
@@ -36,7 +36,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         format!("PORTCULLIS_LISTEN=\"{}\" cannot be served on: {error}", config.listen)
     })?;
     let hasher = Hasher::new(&config);
-    let first_admin = first_admin(&config, &hasher)?;
+    let first_admin = first_admin(&config)?;
     let mut database = tokio::select! {
         database = Database::start(&config) => database?,
         _ = stop.changed() => return Ok(()),
@@ -110,10 +110,9 @@ fn stop_signal() -> Result<watch::Receiver<()>, String> {
 }
 
 /// The first admin of the settings, checked like any other account.
-fn first_admin(config: &Config, hasher: &Hasher) -> Result<Option<NewUser>, String> {
-    let Some(password) = &config.admin_password else { return Ok(None) };
-    if let Some(fault) = hasher.fault(ADMIN_PASSWORD, password) {
-        return Err(fault.to_string());
+fn first_admin(config: &Config) -> Result<Option<NewUser>, String> {
+    if config.admin_password.is_none() {
+        return Ok(None);
     }
     let username = config.admin_username.as_deref();
     let email = config.admin_email.as_deref();
@@ -144,7 +143,7 @@ async fn make_first_admin(
         return Ok(there);
     };
     let new = NewPassword { field: ADMIN_PASSWORD, password, names: admin.names() };
-    let hash = hasher.hash_new(new).await.map_err(|error| error.to_string())?;
+    let hash = hasher.hash_new(new).await.map_err(refused)?;
     let mut transaction = store::begin(pool).await.map_err(told)?;
     match users::insert_first_admin(&mut *transaction, &admin, &hash).await.map_err(told)? {
         Some(admin) => {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::account::{self, Actor};
 use crate::client::Client;
-use crate::command::{Database, import};
+use crate::command::{Database, import, refused};
 use crate::config::Config;
 use crate::error::Error;
 use crate::names::{self, Identifier};
@@ -168,8 +168,7 @@ async fn change(pool: &PgPool, id: Uuid, changes: Changes) -> Result<(), String>
 }
 
 async fn find(pool: &PgPool, account: &str) -> Result<Uuid, String> {
-    let found =
-        users::find_credentials(pool, &Identifier::new(account), None).await.map_err(failed)?;
+    let found = users::find_credentials(pool, &Identifier::new(account)).await.map_err(failed)?;
     found.map(|found| found.user_id).ok_or_else(|| format!("there is no account {account}"))
 }
 
@@ -177,13 +176,10 @@ async fn find(pool: &PgPool, account: &str) -> Result<Uuid, String> {
 async fn hash(
     hasher: &Hasher,
     password: &SecretString,
-    names: [Option<&str>; 3],
+    names: Vec<&str>,
 ) -> Result<String, String> {
     let hash = hasher.hash_new(NewPassword { field: FIELD, password, names }).await;
-    hash.map_err(|error| match error {
-        Error::ValidationFailed(faults) => faults.into_iter().map(told).collect(),
-        error => error.to_string(),
-    })
+    hash.map_err(refused)
 }
 
 /// An error in words for an operator, who may know the cause.

@@ -14,7 +14,7 @@ use crate::problem::FieldError;
 const MAX_CHARS: usize = 128;
 /// Characters that the estimator looks at: it takes long for long ones, which are hard to guess anyway.
 const ESTIMATED_CHARS: usize = 32;
-/// Letters and digits, such as those of a year, that make no password out of a name.
+/// Characters, such as those of a year, that make no password out of a name.
 const MOST_BESIDES_NAMES: usize = 4;
 /// Shorter parts of names are in too many words.
 const SHORTEST_NAME: usize = 3;
@@ -28,7 +28,7 @@ pub(super) fn fault(field: &str, password: &SecretString, min: usize) -> Option<
         fault("too_short", &format!("must have at least {min} characters"))
     } else if chars > MAX_CHARS {
         fault("too_long", &format!("must have at most {MAX_CHARS} characters"))
-    } else if breached::contains(&normal) {
+    } else if breached::contains(normal.trim_matches(is_blank)) {
         fault(
             "breached",
             "is one of the passwords that leak and are tried most often; take another",
@@ -45,10 +45,11 @@ pub(super) fn estimate(
     password: &SecretString,
     names: &[String],
 ) -> Option<FieldError> {
-    let normal: String = password.expose_secret().nfkc().take(ESTIMATED_CHARS).collect();
+    let normal: String = password.expose_secret().nfkc().collect();
+    let head: String = normal.chars().take(ESTIMATED_CHARS).collect();
     let names = parts(names);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let entropy = zxcvbn(&normal, &names);
+    let entropy = zxcvbn(&head, &names);
     let easy = matches!(entropy.score(), Score::Zero | Score::One | Score::Two);
     let (code, message) =
         if is_made_of(&names, &normal) || easy && has_one_of(&names, entropy.sequence()) {
@@ -68,6 +69,12 @@ pub(super) fn estimate(
     Some(FieldError::new(field, code, message.trim_end_matches(['.', ' '])))
 }
 
+/// Whether a character leaves nothing to be seen.
+fn is_blank(c: char) -> bool {
+    // Soft hyphen, zero-width characters, directions of writing, the byte order mark.
+    c.is_whitespace() || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+}
+
 /// The names in lower case, and the words that they are made of.
 fn parts(names: &[String]) -> Vec<String> {
     let names = names.iter().map(|name| name.to_lowercase());
@@ -84,7 +91,7 @@ fn is_made_of(names: &[&str], password: &str) -> bool {
     names.sort_by_key(|name| std::cmp::Reverse(name.len()));
     let password = password.to_lowercase();
     let rest = names.iter().fold(password.clone(), |rest, name| rest.replace(name, " "));
-    rest != password && rest.chars().filter(|c| c.is_alphanumeric()).count() <= MOST_BESIDES_NAMES
+    rest != password && rest.chars().filter(|c| !is_blank(*c)).count() <= MOST_BESIDES_NAMES
 }
 
 /// Whether a password is partly made of one of these, perhaps over and over.
@@ -120,7 +127,14 @@ mod tests {
 
     #[test]
     fn what_leaks_most_often_is_refused_in_any_form() {
-        for password in ["password1", "12345678", "PassWord1", "ｐａｓｓｗｏｒｄ１"] {
+        for password in [
+            "password1",
+            "12345678",
+            "PassWord1",
+            "ｐａｓｓｗｏｒｄ１",
+            "password1 ",
+            "\u{feff}password1\u{200b}",
+        ] {
             assert_eq!(first_sight(password).as_deref(), Some("breached"), "{password}");
         }
     }
@@ -139,13 +153,15 @@ mod tests {
         ] {
             assert_eq!(estimated(password).as_deref(), Some("personal"), "{password}");
         }
+        let long = "alice.liddell@example.com";
+        assert_eq!(estimated(&format!("{long} rides purple horses")), None);
         assert_eq!(estimated("alice rides purple horses"), None);
         assert_eq!(estimated("correct horse battery staple"), None);
     }
 
     #[test]
     fn repeats_and_sequences_are_refused_with_advice() {
-        for password in ["zzzzzzzzzzzzzz", "abcdefgh", "xyxyxyxyxy"] {
+        for password in ["zzzzzzzzzzzzzz", "abcdefgh", "xyxyxyxyxy", &"2026".repeat(8)] {
             let names = [];
             let fault = estimate("password", &password.to_owned().into(), &names).expect(password);
             assert_eq!(fault.code, "guessable");

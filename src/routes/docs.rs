@@ -1,6 +1,7 @@
 //! `/openapi.json`, `/swagger-ui` and the way to it from `/`.
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::header;
 use axum::response::Redirect;
 use axum::routing::get;
@@ -12,7 +13,7 @@ use crate::{openapi, security_headers};
 
 /// The document, and Swagger UI with its assets from the binary.
 pub fn router() -> Router<App> {
-    let document = openapi::json().unwrap_or_default();
+    let document = Bytes::from(openapi::json().unwrap_or_default());
     let config = Config::new(["/openapi.json"])
         .try_it_out_enabled(true)
         .with_credentials(true)

@@ -25,6 +25,7 @@ use crate::session::{self, Begin, Begun};
 use crate::state::App;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, User};
+use crate::throttle::Success;
 use crate::token::DeviceSecret;
 
 /// Who logs in, and how the session is to be. Exactly one of `identifier`, `username` and `email`
@@ -94,16 +95,16 @@ pub(super) async fn login(
     OwnCookie(replaces): OwnCookie,
     Json(login): Json<Login>,
 ) -> Result<Response> {
-    if let Some(device_token) = &login.device_token {
-        let secret = DeviceSecret::parse(device_token.expose_secret());
-        client.device_hash = secret.map(|secret| secret.hash());
+    let device_token = login.device_token.as_ref().map(SecretString::expose_secret);
+    if let Some(device) = device_token.and_then(DeviceSecret::parse) {
+        client.device_hash = Some(device.hash());
     }
     let wanted = Wanted::new(&app, login.transport, login.remember, login.remember_for.as_deref())?;
     let identifier = login.identifier()?;
     let mut tries = 0;
     let begun = loop {
         let (credentials, rehashed) =
-            auth::verify(&app, &client, &identifier, &login.password).await?;
+            auth::verify(&app, &client, &identifier, &login.password, Success::Clears).await?;
         let begin = wanted.begin(&client, replaces.as_ref(), Some(credentials.user_id));
         let begun = session::begin(&app, begin, async |connection| {
             let hash = credentials.hash();

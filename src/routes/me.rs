@@ -17,11 +17,11 @@ use crate::error::{Error, Result};
 use crate::extract::{Json, present};
 use crate::names;
 use crate::problem::FieldError;
-use crate::problem_examples::problems;
+use crate::problem_examples::{problems, rate_limited};
 use crate::routes::login::ended_session;
 use crate::state::App;
 use crate::store::users::{Changes, User};
-use crate::{schemas, store};
+use crate::{schemas, store, throttle};
 
 /// What to change. An absent field is kept, null clears it; a username or an email address is always
 /// left.
@@ -43,7 +43,7 @@ pub(super) struct UpdateMe {
     pub(super) name: Option<Option<String>>,
 }
 
-problems!(UpdateProblems: Error::SessionRequired, Error::InsufficientScope("write"), Error::ReauthenticationRequired(900), Error::UsernameTaken, Error::EmailTaken);
+problems!(UpdateProblems: Error::SessionRequired, Error::InsufficientScope("write"), Error::ReauthenticationRequired(900), Error::UsernameTaken, Error::EmailTaken, rate_limited("registration"));
 problems!(DeleteProblems: Error::SessionRequired, Error::ReauthenticationRequired(900), Error::LastAdmin);
 
 /// The current user
@@ -72,6 +72,9 @@ pub(super) async fn update_me(
     Json(request): Json<UpdateMe>,
 ) -> Result<Json<User>> {
     let changes = request.check(vec![])?;
+    if changes.username.is_some() || changes.email.is_some() {
+        throttle::count_name(&app, &client).await?;
+    }
     let mut transaction = store::begin(&app.pool).await?;
     let (id, actor) = (current.user.id, Actor::Owner(&current, &app));
     let user = account::update(&mut transaction, id, &changes, actor, &client).await?;

@@ -128,8 +128,9 @@ pub(super) async fn create_user(
     let (transport, remember) = (request.transport, request.remember);
     let wanted = Wanted::new(&app, transport, remember, request.remember_for.as_deref())?;
     let new = request.check(&app)?;
+    app.hasher.admit().await?;
     if admin.is_none() {
-        throttle::count_registration(&app, &client).await?;
+        throttle::count_name(&app, &client).await?;
     }
     let (field, password, names) = ("password", &request.password, new.names());
     let hash = app.hasher.hash_new(NewPassword { field, password, names }).await?;

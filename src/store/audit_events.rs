@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgExecutor;
-use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::page::Paging;
+use crate::store::interval;
 use crate::timestamp;
 
 /// Something that happened.
@@ -186,7 +186,7 @@ pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx:
              limit $2
              for update skip locked
          )",
-        PgInterval::try_from(keep).map_err(sqlx::Error::Encode)?,
+        interval(keep)?,
         limit,
     )
     .execute(db)

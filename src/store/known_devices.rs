@@ -2,12 +2,41 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-/// Clients that an account knows at most: a program that keeps no cookies is a new one at each login.
+use crate::store::interval;
+
+/// Clients that an account knows at most: a program that keeps no cookies is a new one at each login,
+/// and the first to be forgotten.
 const MOST: i64 = 50;
+
+/// An account that a client has logged in to.
+#[derive(Debug)]
+pub struct KnownAccount {
+    /// The account's id.
+    pub user_id: Uuid,
+    /// Its username.
+    pub username: Option<String>,
+    /// Its email address.
+    pub email: Option<String>,
+}
+
+/// The accounts that know a client by the secret with this hash.
+pub async fn find_accounts(
+    db: impl PgExecutor<'_>,
+    hash: &[u8],
+) -> sqlx::Result<Vec<KnownAccount>> {
+    sqlx::query_as!(
+        KnownAccount,
+        "select u.id as user_id, u.username, u.email
+         from known_devices d join users u on u.id = d.user_id
+         where d.hash = $1",
+        hash,
+    )
+    .fetch_all(db)
+    .await
+}
 
 /// Writes down that a client has logged in to an account whose row is locked. `given` is the hash of
 /// the secret that the client brought, `new` that of one it may be given; returns whether it is to be
@@ -36,7 +65,7 @@ pub async fn remember(
             "delete from known_devices
              where user_id = $1 and hash in (
                  select hash from known_devices where user_id = $1
-                 order by last_used_at desc, hash
+                 order by last_used_at > created_at desc, last_used_at desc, hash
                  offset $2
              )",
             user_id,
@@ -73,7 +102,7 @@ pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx:
              limit $2
              for update skip locked
          )",
-        PgInterval::try_from(keep).map_err(sqlx::Error::Encode)?,
+        interval(keep)?,
         limit,
     )
     .execute(db)

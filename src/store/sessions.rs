@@ -6,7 +6,6 @@ mod sweep;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -14,7 +13,7 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::page::Paging;
-use crate::store::session_records;
+use crate::store::{interval, session_records};
 use crate::timestamp;
 
 pub use self::live::{Comparison, Live, Touch, find_live, protect, touch};
@@ -280,8 +279,4 @@ pub async fn delete_all(
     .await?;
     session_records::delete(connection, &ended).await?;
     Ok(ended.len())
-}
-
-fn interval(duration: Duration) -> sqlx::Result<PgInterval> {
-    PgInterval::try_from(duration).map_err(sqlx::Error::Encode)
 }

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use sqlx::PgExecutor;
-use sqlx::postgres::types::PgInterval;
 
 use crate::config::Rate;
+use crate::store::interval;
 
 /// A limit on one account, client or network.
 #[derive(Clone, Debug)]
@@ -133,10 +133,6 @@ pub async fn sweep(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<u64> {
     .execute(db)
     .await
     .map(|done| done.rows_affected())
-}
-
-fn interval(duration: Duration) -> sqlx::Result<PgInterval> {
-    PgInterval::try_from(duration).map_err(sqlx::Error::Encode)
 }
 
 fn seconds(duration: Duration) -> i64 {

@@ -69,8 +69,12 @@ pub struct User {
 impl User {
     /// What it is called, in all ways.
     #[must_use]
-    pub fn names(&self) -> [Option<&str>; 3] {
-        [self.username.as_deref(), self.email.as_deref(), self.name.as_deref()]
+    pub fn names(&self) -> Vec<&str> {
+        [&self.username, &self.email, &self.name]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect()
     }
 }
 

@@ -1,9 +1,15 @@
 //! What happens at once, on two instances over one database. `RACE_ROUNDS` asks for more rounds.
 
+use portcullis::config::{Config, Switch};
 use serde_json::json;
 
 use crate::TestApp;
 use crate::app::PASSWORD;
+
+/// Wrong passwords are part of the game here.
+fn unlimited(config: &mut Config) {
+    config.throttle = Switch::Off;
+}
 
 fn rounds() -> usize {
     std::env::var("RACE_ROUNDS").map_or(15, |rounds| rounds.parse().unwrap())
@@ -11,7 +17,7 @@ fn rounds() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_session_made_with_the_old_password_survives_its_change() {
-    let app = TestApp::start().await;
+    let app = TestApp::with(unlimited).await;
     let replica = app.replica().await;
     let user = app.user().await;
     let (mut old, mut survivors, mut logins) = (PASSWORD.to_owned(), 0, 0);
@@ -51,7 +57,7 @@ async fn no_session_made_with_the_old_password_survives_its_change() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_session_of_an_account_that_was_disabled_at_once_survives() {
-    let app = TestApp::start().await;
+    let app = TestApp::with(unlimited).await;
     let replica = app.replica().await;
     let (admin, user) = (app.admin().await, app.user().await);
     let path = format!("/users/{}", user.id());

@@ -26,8 +26,11 @@ async fn no_secret_is_in_the_log_even_at_trace() {
     let new = "the new password of somebody";
     let mut secrets = vec![PASSWORD.to_owned(), wrong.to_owned(), new.to_owned()];
 
-    let login = user.login().await.status(200);
-    secrets.extend([login.cookie()]);
+    let account = json!({"username": "bob", "password": PASSWORD});
+    for login in [user.login().await, app.anonymous().post("/users", account).await] {
+        secrets.push(login.cookie());
+        secrets.extend(login.set_cookie("portcullis-device"));
+    }
     let registered = app
         .anonymous()
         .post(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis::config::Switch;
+use portcullis::config::Rate;
 use serde_json::json;
 
 use crate::TestApp;
@@ -46,41 +46,69 @@ fn the_rank_test_tells_samples_apart_that_differ_and_no_others() {
     assert!((erfc(1.0) - 0.157_299_207).abs() < 1e-6);
 }
 
-#[tokio::test]
-async fn the_time_of_an_answer_does_not_tell_that_an_account_exists() {
-    let app = TestApp::with(|config| {
-        config.throttle = Switch::Off;
-        config.bcrypt_cost = 6;
-    });
-    let app = app.await;
-    let user = app.user().await;
+/// Asks for a known and an unknown name in turns, so that whatever else the machine does meets both, and
+/// asserts that the times do not tell which is which.
+async fn compare(app: &TestApp, known: &str, password: &str, status: u16) {
     let client = app.anonymous();
-    let time = async |name: &str, password: &str| {
+    let time = async |name: &str| {
         let login = json!({"identifier": name, "password": password});
         let start = Instant::now();
-        client.post("/login", login).await.problem(401, "invalid_credentials");
+        client.post("/login", login).await.status(status);
         start.elapsed()
     };
-    for password in ["a wrong password".to_owned(), "long ".repeat(204)] {
-        // In turns, so that whatever else the machine does meets both.
-        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    let mut best = 0.0_f64;
+    for round in 1..=3 {
+        let (mut of_known, mut of_unknown) = (Vec::new(), Vec::new());
         for _ in 0..TRIES {
-            known.push(time(user.username(), &password).await);
-            unknown.push(time("user-0123456789ab", &password).await);
+            of_known.push(time(known).await);
+            of_unknown.push(time("user-0123456789ab").await);
         }
-        let (p, above) = mann_whitney(&known, &unknown);
+        let (p, above) = mann_whitney(&of_known, &of_unknown);
         let median = |times: &mut Vec<Duration>| {
             times.sort_unstable();
             times[TRIES / 2]
         };
         println!(
-            "{TRIES} tries each, {} bytes: p = {p:.3}, known above unknown {above:.3}, medians {:?} \
-             and {:?}",
+            "{status}, {} bytes, round {round}, {TRIES} tries each: p = {p:.3}, known above unknown \
+             {above:.3}, medians {:?} and {:?}",
             password.len(),
-            median(&mut known),
-            median(&mut unknown),
+            median(&mut of_known),
+            median(&mut of_unknown),
         );
-        // Six standard deviations: what is alike never comes there, and a millisecond at once does.
-        assert!((above - 0.5).abs() < 0.11, "p = {p}, {above}");
+        best = best.max(p);
+        if best > 0.01 {
+            return;
+        }
     }
+    // What is alike fails this once in a million times.
+    panic!("the times differ in three rounds of three: p = {best}");
+}
+
+#[tokio::test]
+async fn the_time_of_an_answer_does_not_tell_that_an_account_exists() {
+    let app = TestApp::with(|config| {
+        let unlimited = Rate::parse("1000000/1h").unwrap();
+        (config.throttle_account, config.throttle_network) = (unlimited, unlimited);
+        config.bcrypt_cost = 6;
+    });
+    let app = app.await;
+    let user = app.user().await;
+    for password in ["a wrong password".to_owned(), "long ".repeat(204)] {
+        compare(&app, user.username(), &password, 401).await;
+    }
+}
+
+#[tokio::test]
+async fn nor_does_the_time_of_a_refusal() {
+    let app = TestApp::with(|config| {
+        config.throttle_account = Rate::parse("1/1h").unwrap();
+        config.throttle_network = Rate::parse("1000000/1h").unwrap();
+    });
+    let app = app.await;
+    let user = app.user().await;
+    for name in [user.username(), "user-0123456789ab"] {
+        let login = json!({"identifier": name, "password": "a wrong password"});
+        app.anonymous().post("/login", login).await.status(401);
+    }
+    compare(&app, user.username(), "a wrong password", 429).await;
 }

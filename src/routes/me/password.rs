@@ -135,6 +135,7 @@ async fn verify(
     password: &SecretString,
     client: &Client,
 ) -> Result<Credentials> {
+    app.hasher.admit().await?;
     let id = current.live.user.id;
     let credentials = users::find_credentials_of(&app.pool, id).await?;
     let credentials = credentials.ok_or(Error::SessionExpired)?;

@@ -93,7 +93,9 @@ pub(crate) async fn update_user(
     changes.is_active = request.is_active;
     if let Some(password) = password {
         let user = users::find(&app.pool, id).await?.ok_or(Error::NotFound)?;
-        let (field, names) = ("password", user.names());
+        let given = [&changes.username, &changes.email, &changes.name];
+        let given = given.into_iter().flatten().flatten().map(String::as_str);
+        let (field, names) = ("password", user.names().into_iter().chain(given).collect());
         let new = NewPassword { field, password, names };
         changes.password_hash = Some(app.hasher.hash_new(new).await?);
     }

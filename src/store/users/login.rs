@@ -16,8 +16,6 @@ pub struct Credentials {
     pub password_hash: SecretString,
     /// Whether the account may log in.
     pub is_active: bool,
-    /// Whether the client that asks has logged in to it before.
-    pub knows_device: bool,
 }
 
 impl Credentials {
@@ -28,12 +26,10 @@ impl Credentials {
     }
 }
 
-/// What is needed to check a login to the account with this name, by a client that brought the secret
-/// with this hash.
+/// What is needed to check a login to the account with this name.
 pub async fn find_credentials(
     db: impl PgExecutor<'_>,
     identifier: &Identifier,
-    device_hash: Option<&[u8]>,
 ) -> sqlx::Result<Option<Credentials>> {
     let (username, email) = match identifier {
         Identifier::Username(username) => (Some(username), None),
@@ -41,15 +37,10 @@ pub async fn find_credentials(
     };
     sqlx::query_as!(
         Credentials,
-        r#"select id as user_id, password_hash, is_active,
-             exists (
-                 select from known_devices where hash = $3 and user_id = users.id
-             ) as "knows_device!"
-         from users
-         where username = $1 or email = $2"#,
+        "select id as user_id, password_hash, is_active from users
+         where username = $1 or email = $2",
         username,
         email,
-        device_hash,
     )
     .fetch_optional(db)
     .await
@@ -62,8 +53,7 @@ pub async fn find_credentials_of(
 ) -> sqlx::Result<Option<Credentials>> {
     sqlx::query_as!(
         Credentials,
-        r#"select id as user_id, password_hash, is_active, false as "knows_device!"
-         from users where id = $1"#,
+        "select id as user_id, password_hash, is_active from users where id = $1",
         id,
     )
     .fetch_optional(db)
