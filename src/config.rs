@@ -96,7 +96,7 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_THROTTLE", value_name = "SWITCH", default_value = "on")]
     pub throttle: Switch,
 
-    /// How many wrong passwords are taken for one name, or from one client that it knows
+    /// How many wrong passwords are taken for one name, and from one client that its account knows
     #[arg(long, env = "PORTCULLIS_THROTTLE_ACCOUNT", value_name = "RATE", default_value = "10/10m", value_parser = Rate::parse)]
     pub throttle_account: Rate,
 
@@ -104,7 +104,7 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_THROTTLE_NETWORK", value_name = "RATE", default_value = "100/15m", value_parser = Rate::parse)]
     pub throttle_network: Rate,
 
-    /// How many accounts may be made from one network
+    /// How many tries to take a name, by registering or renaming, are taken from one network
     #[arg(long, env = "PORTCULLIS_THROTTLE_REGISTRATION", value_name = "RATE", default_value = "50/1h", value_parser = Rate::parse)]
     pub throttle_registration: Rate,
 
@@ -112,7 +112,7 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_AUDIT_KEEP", value_name = "DURATION", default_value = "365d", value_parser = values::duration)]
     pub audit_keep: Duration,
 
-    /// Characters that a new password has at least, 8 to 64; NIST asks for 15 where it is the only factor
+    /// Characters that a new password has at least, 8 to 64
     #[arg(long, env = "PORTCULLIS_PASSWORD_MIN_LENGTH", value_name = "LENGTH", default_value = "8", value_parser = values::password_min_length)]
     pub password_min_length: usize,
 

@@ -24,7 +24,8 @@ use crate::{credential, routes};
         description = "Login, logout, the current user: sessions in PostgreSQL for every frontend and backend.\n\n\
             Browsers hold a session in a cookie that scripts cannot read; apps ask for `transport: \"token\"` \
             and send the token as `Authorization: Bearer`. Every error is a `Problem` (RFC 9457) whose `code` \
-            tells programs what happened. Every answer carries `x-request-id`.",
+            tells programs what happened. Every answer carries `x-request-id`. Where a request may carry a \
+            password (`Authorization: Basic`, off by default), any call may be a 429 or a 503 `busy`.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "/", description = "This service")),

@@ -19,7 +19,8 @@ const PROBLEM: &str = "application/problem+json";
 pub(crate) type Examples = BTreeMap<String, BTreeMap<String, RefOr<Example>>>;
 
 /// A limit that is used up.
-pub(crate) fn rate_limited(policy: &'static str) -> Error {
+pub(crate) fn rate_limited() -> Error {
+    let policy = "account";
     let rate = Rate { burst: 10, interval: Duration::from_secs(60) };
     Error::RateLimited(RateLimit { policy, rate, wait: Duration::from_secs(42) })
 }

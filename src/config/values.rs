@@ -120,7 +120,7 @@ pub(super) fn max_connections(text: &str) -> Result<u32, String> {
 }
 
 pub(super) fn database_connections(text: &str) -> Result<u32, String> {
-    // A login holds one and a record takes another.
+    // One that waits for a lock must leave one to others.
     whole(text, 2..=1000)
 }
 
@@ -196,4 +196,25 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| {
         "a level such as info, or filter directives such as info,sqlx=debug".to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_so_many_at_once_and_one_more_every_so_often() {
+        let rate = Rate::parse("10/15m").unwrap();
+        assert_eq!((rate.burst, rate.interval), (10, Duration::from_secs(90)));
+        assert_eq!(
+            (rate.window(), rate.slack()),
+            (Duration::from_secs(900), Duration::from_secs(810))
+        );
+        assert_eq!(Rate::parse(" 1 / 1h ").unwrap().slack(), Duration::ZERO);
+        for text in
+            ["", "10", "0/1m", "-1/1m", "1/", "/1m", "1.5/1m", "1/0s", "1000000/1s", "2000000/1d"]
+        {
+            assert!(Rate::parse(text).is_err(), "{text}");
+        }
+    }
 }

@@ -74,7 +74,7 @@ pub(super) struct LoggedIn {
     device_token: Option<String>,
 }
 
-problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, rate_limited("account"), Error::Busy);
+problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, rate_limited(), Error::Busy);
 
 /// Log in
 ///
@@ -256,5 +256,20 @@ pub(super) fn hand_out(
             let device_token = begun.device.as_ref().map(|device| device.expose().to_owned());
             (AppendHeaders(vec![]), Tokens { token, device_token })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let given =
+            json!({"identifier": "alice", "password": "hunter2", "device_token": "hunter2"});
+        let login: Login = from_value(given).unwrap();
+        assert!(!format!("{login:?}").contains("hunter2"));
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct UpdateMe {
     pub(super) name: Option<Option<String>>,
 }
 
-problems!(UpdateProblems: Error::SessionRequired, Error::InsufficientScope("write"), Error::ReauthenticationRequired(900), Error::UsernameTaken, Error::EmailTaken, rate_limited("registration"));
+problems!(UpdateProblems: Error::SessionRequired, Error::InsufficientScope("write"), Error::ReauthenticationRequired(900), Error::UsernameTaken, Error::EmailTaken, rate_limited());
 problems!(DeleteProblems: Error::SessionRequired, Error::ReauthenticationRequired(900), Error::LastAdmin);
 
 /// The current user

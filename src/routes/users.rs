@@ -42,7 +42,8 @@ pub(super) struct CreateUser {
     /// How the person wants to be called.
     #[schema(schema_with = schemas::name)]
     name: Option<String>,
-    /// 8 to 128 characters, any characters.
+    /// 8 to 128 characters (the service may ask for more), any characters; none that leaks often, is
+    /// guessed at once, or is made of the account's names.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     password: SecretString,
     /// Only for admins.
@@ -91,7 +92,7 @@ pub(super) struct ListUsers {
     is_active: Option<bool>,
 }
 
-problems!(CreateUserProblems: Error::SessionExpired, Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, rate_limited("registration"), Error::Busy);
+problems!(CreateUserProblems: Error::SessionExpired, Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, rate_limited(), Error::Busy);
 problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 
 /// Register, or make an account as an admin
@@ -105,7 +106,7 @@ problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
     responses(
         (status = CREATED, body = Registered, headers(
             ("location" = String, description = "Where the account is"),
-            ("set-cookie" = String, description = "The session cookie, with `transport: \"cookie\"`"),
+            ("set-cookie" = String, description = "The session cookie, with `transport: \"cookie\"`, and one by which the account knows this browser"),
         )),
         CreateUserProblems,
     ),
@@ -205,4 +206,18 @@ impl CreateUser {
 
 fn location(user: &User) -> AppendHeaders<[(header::HeaderName, String); 1]> {
     AppendHeaders([(header::LOCATION, format!("/users/{}", user.id))])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let given = json!({"username": "alice", "password": "hunter2"});
+        let request: CreateUser = from_value(given).unwrap();
+        assert!(!format!("{request:?}").contains("hunter2"));
+    }
 }

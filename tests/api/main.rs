@@ -13,6 +13,7 @@ mod errors;
 mod health;
 mod hostile;
 mod import_command;
+mod known_devices;
 mod load;
 mod login;
 mod logout;

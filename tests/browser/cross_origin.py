@@ -4,6 +4,7 @@ With --allow-all the hostile origins are allowed too, to see that the checks can
 """
 
 import itertools
+import shutil
 import signal
 import sys
 import tempfile
@@ -276,9 +277,9 @@ def scenes(service, app, sibling, stranger):
     ]
 
 
-def stop(*_):
+def stop(number, _):
     """An end that stops what was started, too."""
-    sys.exit(1)
+    sys.exit(f"ended by {signal.Signals(number).name}")
 
 
 def main():
@@ -300,7 +301,7 @@ def main():
             Service(directory, port, named.service, allowed) as service,
             sync_playwright() as playwright,
             playwright.chromium.launch(
-                executable_path="/usr/bin/chromium",
+                executable_path=shutil.which("chromium"),
                 args=["--no-sandbox", f"--host-resolver-rules={HOSTS}"],
             ) as browser,
         ):

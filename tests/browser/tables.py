@@ -46,17 +46,17 @@ call("POST", "/logout", undefined, byKey)    | OPTIONS 200, rejected | OPTIONS 2
 call("POST", "/logout", undefined, byToken)  | OPTIONS 200, rejected | OPTIONS 200, POST 204, 204
 # fetch, in no-cors mode: browsers leave such headers out, refuse methods that forms lack, and keep
 # the answer from the page, since its Cross-Origin-Resource-Policy says so.
-blind("POST", "/login", bob)                 | POST 403, rejected      | POST 415, rejected
-blind("POST", "/users", account)             | POST 403, rejected      | POST 415, rejected
-blind("POST", "/logout")                     | POST 403, rejected      | POST 204, rejected
-blind("POST", "/logout", undefined, byKey)   | POST 403, rejected      | POST 204, rejected
-blind("POST", "/logout", undefined, byToken) | POST 403, rejected      | POST 204, rejected
+blind("POST", "/login", bob)                 | POST 403, rejected    | POST 415, rejected
+blind("POST", "/users", account)             | POST 403, rejected    | POST 415, rejected
+blind("POST", "/logout")                     | POST 403, rejected    | POST 204, rejected
+blind("POST", "/logout", undefined, byKey)   | POST 403, rejected    | POST 204, rejected
+blind("POST", "/logout", undefined, byToken) | POST 403, rejected    | POST 204, rejected
 blind("PATCH", "/me", profile)               | rejected              | rejected
 blind("PUT", "/me/password", change)         | rejected              | rejected
 blind("DELETE", "/me")                       | rejected              | rejected
 blind("DELETE", "/me/sessions")              | rejected              | rejected
-blind("GET", "/me")                          | GET READ, rejected      | GET 200, rejected
-blind("GET", "/session")                     | GET READ, rejected      | GET 200, rejected
+blind("GET", "/me")                          | GET READ, rejected    | GET 200, rejected
+blind("GET", "/session")                     | GET READ, rejected    | GET 200, rejected
 # Forms that submit themselves, in the place of the page.
 form("/login", plain, json(bob))             | POST 403, left        | POST 415, left
 form("/login", urlencoded, bob)              | POST 403, left        | POST 415, left
@@ -72,7 +72,7 @@ form("/me/password", urlencoded, change)     | POST 403, left        | POST 405,
 form("/me/password", multipart, change)      | POST 403, left        | POST 405, left
 # Without an origin of its own: the browser says "null", which nobody can allow.
 hideReferrer(), form("/logout", plain, {})   | POST 403, left        | POST 403, left
-sandboxed("/logout")                         | POST 403, rejected      | POST 403, rejected
+sandboxed("/logout")                         | POST 403, rejected    | POST 403, rejected
 # So it does after an open redirect of the allowed app.
 form(redirect("/logout"), plain, {})         | POST 403, left        | POST 403, left
 # Everything else that sends requests. Where a person is taken to, the cookie goes along.

@@ -38,7 +38,7 @@ pub(crate) struct ChangePassword {
     /// Your password.
     #[schema(value_type = String, format = Password)]
     current_password: SecretString,
-    /// 8 to 128 characters, any characters.
+    /// As at registration.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     new_password: SecretString,
 }
@@ -46,7 +46,7 @@ pub(crate) struct ChangePassword {
 /// The field of the password to come.
 const NEW_PASSWORD: &str = "new_password";
 
-problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, rate_limited("session"), Error::Busy);
+problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, rate_limited(), Error::Busy);
 
 /// Give the password again
 ///
@@ -147,5 +147,20 @@ async fn verify(
             failed.session(current.live.session.id).record(&app.pool).await?;
             Err(Error::WrongPassword)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let given = json!({"current_password": "hunter2", "new_password": "hunter2"});
+        let change: ChangePassword = from_value(given).unwrap();
+        let again: Reauthenticate = from_value(json!({"password": "hunter2"})).unwrap();
+        assert!(!format!("{change:?} {again:?}").contains("hunter2"));
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct UpdateUser {
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     is_active: Option<bool>,
-    /// A new password, 8 to 128 characters; ends the account's sessions.
+    /// A new password, as at registration; ends the account's sessions.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = Password, nullable = false, min_length = 8, max_length = 128)]
     password: Option<SecretString>,
@@ -124,4 +124,17 @@ pub(crate) async fn delete_user(
     account::delete(&mut transaction, id, Actor::Admin(&admin), &client).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let request: UpdateUser = from_value(json!({"password": "hunter2"})).unwrap();
+        assert!(!format!("{request:?}").contains("hunter2"));
+    }
 }
