@@ -25,7 +25,7 @@ use crate::state::App;
 use crate::store::api_tokens::{self, Scope};
 use crate::store::sessions::Transport;
 use crate::store::users::{self, Credentials, Role, User};
-use crate::throttle::{Attempt, Success};
+use crate::throttle::{self, Attempt, Success};
 
 /// Somebody who is known, and by what.
 #[derive(Debug)]
@@ -182,11 +182,12 @@ pub async fn verify(
     password: &SecretString,
     success: Success,
 ) -> Result<(Credentials, Option<String>)> {
-    app.hasher.admit().await?;
+    let hasher = throttle::hasher(app, client);
+    hasher.admit().await?;
     // Before the account is looked for: a refusal must take no longer when there is one.
     let attempt = Attempt::to_log_in(app, client, identifier, success).await?;
     let credentials = users::find_credentials(&app.pool, identifier).await?;
-    let verdict = attempt.verify(password, credentials.as_ref()).await?;
+    let verdict = attempt.verify(&hasher, password, credentials.as_ref()).await?;
     let user_id = credentials.as_ref().map(|credentials| credentials.user_id);
     let error = match (verdict, credentials) {
         (Verdict::Right { rehashed }, Some(credentials)) if credentials.is_active => {

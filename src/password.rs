@@ -41,6 +41,8 @@ pub struct Hasher {
     /// What the service is called: no password is made of that.
     own_names: [String; 2],
     workers: Workers,
+    /// Whose work this is, where one may not have all of it.
+    whose: Option<String>,
 }
 
 /// A password that somebody wants to have.
@@ -63,7 +65,14 @@ impl Hasher {
             min_length: config.password_min_length,
             own_names: ["portcullis".to_owned(), config.public_url.host().to_owned()],
             workers: Workers::start(USUAL_HASH * 2_u32.pow(config.bcrypt_cost)),
+            whose: None,
         }
+    }
+
+    /// The same hasher, whose work is that of one network: it has no more than half of it all.
+    #[must_use]
+    pub fn share_of(&self, network: Option<String>) -> Self {
+        Self { whose: network, ..self.clone() }
     }
 
     /// Whether there is room for one more, so that a storm of logins costs nothing else.
@@ -71,7 +80,7 @@ impl Hasher {
     /// # Errors
     /// `Busy`, as from the others.
     pub async fn admit(&self) -> Result<()> {
-        self.workers.admit().await
+        self.workers.admit(self.whose.as_deref()).await
     }
 
     /// What is wrong with a new password at first sight; `None` when nothing.
@@ -95,7 +104,7 @@ impl Hasher {
             Some(fault) => Err(Error::ValidationFailed(vec![fault])),
             None => hash::make(password.expose_secret(), cost).map_err(Error::internal),
         };
-        self.workers.run(hash).await?
+        self.workers.run(self.whose.as_deref(), hash).await?
     }
 
     /// Whether `password` is the one of the `stored` hash.
@@ -106,7 +115,8 @@ impl Hasher {
     /// `Busy` when the cores are taken for too long.
     pub async fn verify(&self, password: &SecretString, stored: Option<&str>) -> Result<Verdict> {
         let (cost, password, stored) = (self.cost, password.clone(), stored.map(str::to_owned));
-        self.workers.run(move || judge(password.expose_secret(), stored.as_deref(), cost)).await?
+        let judge = move || judge(password.expose_secret(), stored.as_deref(), cost);
+        self.workers.run(self.whose.as_deref(), judge).await?
     }
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::names::{self, Identifier};
-use crate::password::Verdict;
+use crate::password::{Hasher, Verdict};
 use crate::rate_limit::RateLimit;
 use crate::state::App;
 use crate::store::known_devices;
@@ -89,16 +89,17 @@ impl<'a> Attempt<'a> {
         Ok(Self { app, own: Some(own), network, success })
     }
 
-    /// Looks at the password. A try at which it was not looked at, or was right, does not count.
+    /// Looks at the password with the client's [`hasher`]. A try at which it was not looked at, or was right, does not count.
     ///
     /// # Errors
     /// `Busy`, and those of the database.
     pub async fn verify(
         self,
+        hasher: &Hasher,
         password: &SecretString,
         found: Option<&Credentials>,
     ) -> Result<Verdict> {
-        let verdict = self.app.hasher.verify(password, found.map(Credentials::hash)).await;
+        let verdict = hasher.verify(password, found.map(Credentials::hash)).await;
         match &verdict {
             Ok(Verdict::Wrong) => {}
             Ok(Verdict::Right { .. }) if self.success == Success::Clears => self.clear().await?,
@@ -132,6 +133,11 @@ async fn known(app: &App, client: &Client, identifier: &Identifier) -> Result<Op
         names.any(|name| name == *identifier)
     });
     Ok(known.map(|account| key("device", &[account.user_id.as_bytes(), hash])))
+}
+
+/// The hasher for what a client gives: its network has no more than its share.
+pub fn hasher(app: &App, client: &Client) -> Hasher {
+    app.hasher.share_of(network(client).filter(|_| app.config.throttle.is_on()))
 }
 
 /// Counts somebody who takes a name: one that is taken is told, so this is a way to ask for names.

@@ -1,9 +1,10 @@
 //! Threads that do nothing but hash, as many as there are cores, behind a bounded queue.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -37,6 +38,14 @@ struct Load {
     pending: AtomicUsize,
     /// How long a job takes, as a moving average in microseconds.
     mean: AtomicU64,
+    /// How many of the jobs are whose.
+    shares: Mutex<HashMap<String, usize>>,
+}
+
+/// A place among the jobs, until it is dropped.
+struct Place {
+    load: Arc<Load>,
+    whose: Option<String>,
 }
 
 /// Work for one caller; it says whether the caller was still there, and the work was done.
@@ -50,7 +59,8 @@ impl Workers {
         let (queue, jobs) = sync_channel(QUEUE);
         let jobs = Arc::new(Mutex::new(jobs));
         let mean = AtomicU64::new(micros(expected));
-        let load = Arc::new(Load { threads, pending: AtomicUsize::new(0), mean });
+        let (pending, shares) = (AtomicUsize::new(0), Mutex::default());
+        let load = Arc::new(Load { threads, pending, mean, shares });
         for n in 0..threads {
             let (jobs, load) = (Arc::clone(&jobs), Arc::clone(&load));
             let thread = std::thread::Builder::new().name(format!("hash-{n}"));
@@ -64,34 +74,34 @@ impl Workers {
     /// Whether somebody who comes now would get a turn in time: to be asked before anything costly.
     ///
     /// # Errors
-    /// `Busy` when the queue is full or the wait would be too long.
-    pub(super) async fn admit(&self) -> Result<()> {
-        let is_full = self.load.pending.load(Ordering::Relaxed) >= QUEUE + self.load.threads;
-        if is_full || self.load.wait() > MAX_WAIT {
-            sleep(PAUSE).await;
-            return Err(Error::Busy);
+    /// `Busy` when the queue is full, the wait would be too long, or half of all places are theirs.
+    pub(super) async fn admit(&self, whose: Option<&str>) -> Result<()> {
+        if self.load.has_room(whose) {
+            return Ok(());
         }
-        Ok(())
+        sleep(PAUSE).await;
+        Err(Error::Busy)
     }
 
     /// Does `work` when its turn comes. A caller that goes away before gives its turn up.
     ///
     /// # Errors
-    /// `Busy`, at once, when the queue is full or the wait would be too long.
+    /// As for [`Workers::admit`].
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        whose: Option<&str>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        self.admit().await?;
+        self.admit(whose).await?;
+        let place = Place::take(&self.load, whose);
         let ((start, started), (reply, answer)) = (oneshot::channel(), oneshot::channel());
         let job = move || {
+            let _place = place;
             // The caller may go away at any time.
             let is_there = start.send(()).is_ok() && !reply.is_closed();
             is_there && reply.send(work()).is_ok()
         };
-        self.load.pending.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = self.queue.try_send(Box::new(job)) {
-            self.load.pending.fetch_sub(1, Ordering::Relaxed);
             return Err(match error {
                 TrySendError::Full(_) => Error::Busy,
                 TrySendError::Disconnected(_) => Error::internal("no thread for hashing is left"),
@@ -104,7 +114,48 @@ impl Workers {
     }
 }
 
+impl Place {
+    fn take(load: &Arc<Load>, whose: Option<&str>) -> Self {
+        load.pending.fetch_add(1, Ordering::Relaxed);
+        if let Some(whose) = whose {
+            *load.shares().entry(whose.to_owned()).or_default() += 1;
+        }
+        Self { load: Arc::clone(load), whose: whose.map(str::to_owned) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.load.pending.fetch_sub(1, Ordering::Relaxed);
+        if let Some(whose) = &self.whose {
+            let mut shares = self.load.shares();
+            match shares.get_mut(whose) {
+                Some(share) if *share > 1 => *share -= 1,
+                _ => drop(shares.remove(whose)),
+            }
+        }
+    }
+}
+
 impl Load {
+    fn has_room(&self, whose: Option<&str>) -> bool {
+        let pending = self.pending.load(Ordering::Relaxed);
+        let share = whose.and_then(|whose| self.shares().get(whose).copied()).unwrap_or_default();
+        pending < QUEUE + self.threads && self.wait() <= MAX_WAIT && share < self.most_of_one()
+    }
+
+    /// How many jobs may be of one network: half of those that get their turn in time, so that a right
+    /// password, which no limit counts, does not take all turns of others.
+    fn most_of_one(&self) -> usize {
+        let mean = self.mean.load(Ordering::Relaxed).max(1);
+        let in_time = micros(MAX_WAIT) / mean * self.threads as u64;
+        usize::try_from(in_time / 2).unwrap_or(QUEUE).min(QUEUE / 2).max(self.threads)
+    }
+
+    fn shares(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How long a job that comes now would wait, by what the others took.
     fn wait(&self) -> Duration {
         let ahead = self.pending.load(Ordering::Relaxed) / self.threads;
@@ -136,7 +187,6 @@ fn work(jobs: &Mutex<Receiver<Job>>, load: &Load) {
         if done {
             load.done(start.elapsed());
         }
-        load.pending.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -157,7 +207,7 @@ mod tests {
             .map(|_| {
                 let (hold, held) = std::sync::mpsc::channel::<()>();
                 let workers = workers.clone();
-                tokio::spawn(async move { workers.run(move || held.recv().is_err()).await });
+                tokio::spawn(async move { workers.run(None, move || held.recv().is_err()).await });
                 hold
             })
             .collect()
@@ -186,7 +236,7 @@ mod tests {
                         running.fetch_sub(1, Ordering::SeqCst);
                         done.fetch_add(1, Ordering::SeqCst);
                     };
-                    workers.run(work).await
+                    workers.run(None, work).await
                 })
             })
             .collect();
@@ -219,7 +269,7 @@ mod tests {
         let mut calls: tokio::task::JoinSet<_> = (0..waiting)
             .map(|_| {
                 let workers = workers.clone();
-                async move { workers.run(|| ()).await }
+                async move { workers.run(None, || ()).await }
             })
             .collect();
         for _ in 0..20 {
@@ -236,12 +286,12 @@ mod tests {
         let start = Instant::now();
         let early = tokio::spawn({
             let workers = workers.clone();
-            async move { workers.run(|| ()).await }
+            async move { workers.run(None, || ()).await }
         });
         tokio::task::yield_now().await;
         // By what is expected of the jobs, four rounds take longer than two seconds.
         workers.load.pending.fetch_add(workers.load.threads * 4, Ordering::Relaxed);
-        assert!(matches!(workers.run(|| ()).await, Err(Error::Busy)));
+        assert!(matches!(workers.run(None, || ()).await, Err(Error::Busy)));
         assert!(start.elapsed() < MAX_WAIT);
         assert!(matches!(early.await.unwrap(), Err(Error::Busy)));
         assert!(start.elapsed() >= MAX_WAIT);
@@ -254,7 +304,7 @@ mod tests {
         let gone: Vec<_> = (0..workers.load.threads * 4)
             .map(|_| {
                 let workers = workers.clone();
-                tokio::spawn(async move { workers.run(|| ()).await })
+                tokio::spawn(async move { workers.run(None, || ()).await })
             })
             .collect();
         while workers.load.pending.load(Ordering::Relaxed) < workers.load.threads * 5 {
@@ -277,9 +327,38 @@ mod tests {
     async fn a_panic_is_told_and_takes_no_thread_along() {
         let workers = Workers::start(Duration::from_millis(10));
         for _ in 0..workers.load.threads * 2 {
-            let panics: Result<()> = workers.run(|| std::panic::panic_any("on purpose")).await;
+            let panics: Result<()> =
+                workers.run(None, || std::panic::panic_any("on purpose")).await;
             assert!(matches!(panics, Err(Error::Internal(_))));
         }
-        assert_eq!(workers.run(|| 7).await.unwrap(), 7);
+        assert_eq!(workers.run(None, || 7).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn one_network_has_no_more_than_half_of_all_places() {
+        let workers = Workers::start(Duration::from_millis(100));
+        let hold = occupy(&workers);
+        let most = workers.load.most_of_one();
+        assert_eq!(most, workers.load.threads * 10);
+        let mut theirs: tokio::task::JoinSet<_> = (0..most + 5)
+            .map(|_| {
+                let workers = workers.clone();
+                async move { workers.run(Some("192.0.2.0/24"), || ()).await }
+            })
+            .collect();
+        for _ in 0..5 {
+            let refused = theirs.join_next().await.unwrap().unwrap();
+            assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
+        }
+        assert!(!workers.load.has_room(Some("192.0.2.0/24")));
+        assert!(workers.load.has_room(Some("198.51.100.0/24")));
+        assert!(workers.load.has_room(None));
+        // Places come back with those who had them, and leave nothing behind.
+        theirs.shutdown().await;
+        drop(hold);
+        while workers.load.pending.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(workers.load.shares().is_empty());
     }
 }

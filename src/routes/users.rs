@@ -129,12 +129,13 @@ pub(super) async fn create_user(
     let (transport, remember) = (request.transport, request.remember);
     let wanted = Wanted::new(&app, transport, remember, request.remember_for.as_deref())?;
     let new = request.check(&app)?;
-    app.hasher.admit().await?;
+    let hasher = throttle::hasher(&app, &client);
+    hasher.admit().await?;
     if admin.is_none() {
         throttle::count_name(&app, &client).await?;
     }
     let (field, password, names) = ("password", &request.password, new.names());
-    let hash = app.hasher.hash_new(NewPassword { field, password, names }).await?;
+    let hash = hasher.hash_new(NewPassword { field, password, names }).await?;
     if let Some(admin) = admin {
         let mut transaction = store::begin(&app.pool).await?;
         let actor = Actor::Admin(&admin);

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::TestApp;
 use crate::app::Client;
+use crate::throttle::right;
 
 /// What the median and the 99th percentile must stay below, other tests being at work as well. Who had
 /// to wait for a hash or for a slow connection would wait longer.
@@ -70,6 +71,46 @@ async fn two_thousand_slow_connections_change_nothing_for_others() {
 fn is_open(stream: &TcpStream) -> bool {
     let read = stream.try_read(&mut [0; 512]);
     matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_network_that_logs_in_without_pause_leaves_turns_to_others() {
+    let cheap = TestApp::start().await;
+    let (stranger, user) = (cheap.user().await, cheap.user().await);
+    let mut config = cheap.config.clone();
+    config.bcrypt_cost = 12;
+    config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    // Both have hashes of the cost that is made now.
+    let app = cheap.replica_with(config).await;
+    let from = |network: &str| app.anonymous().with("x-forwarded-for", network);
+    for (account, network) in [(&stranger, "203.0.113.1"), (&user, "198.51.100.1")] {
+        from(network).post("/login", right(account.username())).await.ok();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut storm = JoinSet::new();
+    for n in 0..cores * 16 {
+        let client = from(&format!("203.0.113.{n}"));
+        let (login, stop) = (right(stranger.username()), Arc::clone(&stop));
+        storm.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                client.post("/login", login.clone()).await;
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (mut in_turn, mut busy) = (0, 0);
+    for _ in 0..5 {
+        let login = from("198.51.100.1").post("/login", right(user.username())).await;
+        match login.code {
+            200 => in_turn += 1,
+            _ => drop((login.problem(503, "busy"), busy += 1)),
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    storm.join_all().await;
+    println!("{in_turn} logins of another network in turn, {busy} not");
+    assert!(in_turn >= 3, "{in_turn}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

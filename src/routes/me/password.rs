@@ -12,13 +12,13 @@ use crate::auth::CurrentSession;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
-use crate::password::{NewPassword, Verdict};
+use crate::password::{Hasher, NewPassword, Verdict};
 use crate::problem_examples::{problems, rate_limited};
 use crate::routes::login::{LoggedIn, logged_in};
 use crate::session::{self, Begun};
 use crate::state::App;
 use crate::store::users::{self, Credentials};
-use crate::throttle::Attempt;
+use crate::throttle::{self, Attempt};
 
 /// The password, once more.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -103,13 +103,14 @@ async fn renew(
     new: Option<&SecretString>,
 ) -> Result<Begun> {
     let own = current.live.session.id;
+    let hasher = throttle::hasher(app, client);
     let mut tries = 0;
     loop {
-        let verified = verify(app, current, password, client).await?;
+        let verified = verify(app, &hasher, current, password, client).await?;
         let hash = match new {
             Some(password) => {
                 let (field, names) = (NEW_PASSWORD, current.live.user.names());
-                Some(app.hasher.hash_new(NewPassword { field, password, names }).await?)
+                Some(hasher.hash_new(NewPassword { field, password, names }).await?)
             }
             None => None,
         };
@@ -131,16 +132,17 @@ async fn renew(
 /// Checks the password of somebody who is logged in, and writes down if it is wrong.
 async fn verify(
     app: &App,
+    hasher: &Hasher,
     current: &CurrentSession,
     password: &SecretString,
     client: &Client,
 ) -> Result<Credentials> {
-    app.hasher.admit().await?;
+    hasher.admit().await?;
     let id = current.live.user.id;
     let credentials = users::find_credentials_of(&app.pool, id).await?;
     let credentials = credentials.ok_or(Error::SessionExpired)?;
     let attempt = Attempt::to_confirm(app, current.live.session.id).await?;
-    match attempt.verify(password, Some(&credentials)).await? {
+    match attempt.verify(hasher, password, Some(&credentials)).await? {
         Verdict::Right { .. } => Ok(credentials),
         Verdict::Wrong => {
             let failed = Event::new(Kind::LoginFailed, client).by_own(id);
