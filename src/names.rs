@@ -108,6 +108,11 @@ pub fn identifiers(
     username.into_iter().chain(email.map(|text| Identifier::Email(text.to_owned())))
 }
 
+/// Those of these names that there are.
+pub fn given(names: [&Option<String>; 3]) -> Vec<&str> {
+    names.into_iter().flatten().map(String::as_str).collect()
+}
+
 /// An email address in lower case, its domain as the DNS has it: one mailbox, one account.
 fn fold_email(text: &str) -> String {
     let email = text.trim().to_lowercase();

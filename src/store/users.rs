@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::names;
 use crate::page::Paging;
 use crate::timestamp;
 
@@ -70,11 +71,7 @@ impl User {
     /// What it is called, in all ways.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
-        [&self.username, &self.email, &self.name]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .collect()
+        names::given([&self.username, &self.email, &self.name])
     }
 }
 

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Role, User};
+use crate::names;
 
 /// An account that is to be made; names are in their stored form.
 #[derive(Debug)]
@@ -23,11 +24,7 @@ impl NewUser {
     /// What it is to be called, in all ways.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
-        [&self.username, &self.email, &self.name]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .collect()
+        names::given([&self.username, &self.email, &self.name])
     }
 }
 
