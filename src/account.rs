@@ -1,9 +1,17 @@
 //! Changes to accounts that must hold together: an admin is always left, sessions end with what they
 //! were made by, and what happened is written down, in one transaction.
 
+mod email;
+mod password;
+mod update;
+
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+pub use self::email::verify_email;
+pub use self::password::{change_password, reset_password};
+pub use self::update::update;
 
 use crate::audit::{Event, Kind};
 use crate::auth::CurrentUser;
@@ -11,9 +19,9 @@ use crate::client::Client;
 use crate::error::{Error, OnConstraint as _, Result};
 use crate::session;
 use crate::state::App;
-use crate::store::users::{self, Changes, Credentials, NewUser, Role, User};
-use crate::store::{audit_events, known_devices, sessions, throttles};
-use crate::{names, throttle};
+use crate::store::outbox::{self, NewMail};
+use crate::store::users::{self, NewUser, Role, User};
+use crate::store::{audit_events, sessions};
 
 /// Who changes an account. Whoever is logged in must still be, by the same secret, when the change is
 /// made, and an admin must still be one.
@@ -38,7 +46,7 @@ impl<'a> Actor<'a> {
     }
 }
 
-/// Makes an account.
+/// Makes an account, and mails to its address unless that is verified.
 ///
 /// # Errors
 /// `UsernameTaken`, `EmailTaken`, and those of the database.
@@ -55,61 +63,9 @@ pub async fn create(
     let user = users::insert(&mut *connection, new, hash).await.map_err(Error::from);
     let user = on_names(user)?;
     let event = event(Kind::UserCreated, client, user.id, actor);
-    event.details(json!({"role": user.role})).record(connection).await?;
-    Ok(user)
-}
-
-/// Changes an account, and ends the sessions that the change makes void: all of them when it is
-/// disabled, demoted or given a new password. An owner needs a fresh session for another email address.
-///
-/// # Errors
-/// `NotFound`, `SessionExpired`, `ReauthenticationRequired`, `SessionRequired`, `LastAdmin`, `Forbidden` for an admin who is none any more, those of taken names, a
-/// 422 when no name would be left, and those of the database.
-pub async fn update(
-    connection: &mut PgConnection,
-    id: Uuid,
-    changes: &Changes,
-    actor: Actor<'_>,
-    client: &Client,
-) -> Result<User> {
-    let takes_away = changes.role == Some(Role::User) || changes.is_active == Some(false);
-    let before = lock(connection, id, actor, takes_away).await?;
-    let demotes = changes.role == Some(Role::User) && before.user.role == Role::Admin;
-    let disables = changes.is_active == Some(false);
-    if (demotes || disables) && before.is_last_admin {
-        return Err(Error::LastAdmin);
-    }
-    if let Actor::Owner(current, app) = actor
-        && changes.email.as_ref().is_some_and(|email| *email != before.user.email)
-    {
-        current.require_fresh(app)?;
-    }
-    if changes.is_empty() {
-        return Ok(before.user);
-    }
-    let user = users::update(&mut *connection, id, changes).await.map_err(Error::from);
-    let user = on_names(user)?;
-    if demotes || disables || changes.password_hash.is_some() {
-        sessions::delete_all(&mut *connection, id, None).await?;
-    }
-    if changes.password_hash.is_some() {
-        known_devices::forget(&mut *connection, id, None).await?;
-        // Whoever was given a new password may have used up the tries at the old one.
-        let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
-        throttles::clear(&mut *connection, &throttle::account_keys(names), None).await?;
-        event(Kind::PasswordChanged, client, id, actor).record(&mut *connection).await?;
-    }
-    let fields = changes.fields();
-    if !fields.is_empty() {
-        let updated = event(Kind::UserUpdated, client, id, actor);
-        let mut details = json!({"fields": fields});
-        if let Some(role) = changes.role {
-            details["role"] = json!(role);
-        }
-        if let Some(is_active) = changes.is_active {
-            details["is_active"] = json!(is_active);
-        }
-        updated.details(details).record(connection).await?;
+    event.details(json!({"role": user.role})).record(&mut *connection).await?;
+    if let Some(email) = user.email.as_deref().filter(|_| !user.email_verified) {
+        outbox::insert(connection, &NewMail::to_verify(user.id, email)).await?;
     }
     Ok(user)
 }
@@ -135,33 +91,6 @@ pub async fn delete(
     let client = if matches!(actor, Actor::Owner(..)) { &nobody } else { client };
     event(Kind::UserDeleted, client, id, actor).record(&mut *connection).await?;
     Ok(audit_events::anonymize(connection, id).await?)
-}
-
-/// Gives an account the password that its owner chose, and ends its other sessions. The current
-/// password was `verified`.
-///
-/// # Errors
-/// `InvalidCredentials` when the account changed since, and those of the database.
-pub async fn change_password(
-    connection: &mut PgConnection,
-    verified: &Credentials,
-    hash: String,
-    current: Uuid,
-    client: &Client,
-) -> Result<User> {
-    let locked = users::lock_verified(&mut *connection, verified).await?;
-    let id = locked.ok_or(Error::InvalidCredentials)?.id;
-    let changes = Changes { password_hash: Some(hash), ..Changes::default() };
-    let user = users::update(&mut *connection, id, &changes).await?;
-    sessions::delete_all(&mut *connection, id, Some(current)).await?;
-    // Whoever knew the old password is a stranger now.
-    known_devices::forget(&mut *connection, id, client.device_hash.as_deref()).await?;
-    Event::new(Kind::PasswordChanged, client)
-        .by_own(id)
-        .session(current)
-        .record(connection)
-        .await?;
-    Ok(user)
 }
 
 /// Ends every session of an account, as an admin.
@@ -219,8 +148,8 @@ async fn lock(
     Ok(Locked { user, is_last_admin })
 }
 
-fn on_names(user: Result<User>) -> Result<User> {
-    user.on_constraint("users_username_key", || Error::UsernameTaken)
+fn on_names<T>(done: Result<T>) -> Result<T> {
+    done.on_constraint("users_username_key", || Error::UsernameTaken)
         .on_constraint("users_email_key", || Error::EmailTaken)
         .on_constraint("users_username_or_email_check", || {
             Error::invalid("username", "required", "or email must be left")

@@ -24,6 +24,8 @@ pub enum Kind {
     LoggedOut,
     /// Somebody who is logged in gave the password again.
     LoginConfirmed,
+    /// An account's address was found to be its owner's own.
+    EmailVerified,
     /// An account got a new password.
     PasswordChanged,
     /// A session was ended by its owner or an admin, who were after the session itself: what ends
@@ -35,6 +37,8 @@ pub enum Kind {
     TokenCreated,
     /// An API token was ended.
     TokenRevoked,
+    /// A mail could not be sent, and is not tried again.
+    MailFailed,
 }
 
 impl Kind {
@@ -47,17 +51,19 @@ impl Kind {
             Self::LoginFailed => "login_failed",
             Self::LoggedOut => "logged_out",
             Self::LoginConfirmed => "login_confirmed",
+            Self::EmailVerified => "email_verified",
             Self::PasswordChanged => "password_changed",
             Self::SessionRevoked => "session_revoked",
             Self::SessionProtected => "session_protected",
             Self::TokenCreated => "token_created",
             Self::TokenRevoked => "token_revoked",
+            Self::MailFailed => "mail_failed",
         }
     }
 
     fn outcome(self) -> &'static str {
         match self {
-            Self::LoginFailed => "failure",
+            Self::LoginFailed | Self::MailFailed => "failure",
             _ => "success",
         }
     }

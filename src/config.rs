@@ -1,6 +1,7 @@
 //! Every setting, its default and its limits. `--help` prints this file.
 
 mod choices;
+mod smtp_url;
 mod values;
 
 use std::env::VarError;
@@ -11,9 +12,12 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Command, FromArgMatches};
 use ipnet::IpNet;
+use lettre::message::Mailbox;
 use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
 
 pub use choices::{LogFormat, Registration, SameSite, SessionProtection, Switch};
+pub use smtp_url::SmtpUrl;
 pub use values::{Origin, PublicUrl, Rate, duration};
 
 /// The settings of one Portcullis. Secrets have no flag: a command line is for all to see.
@@ -116,7 +120,7 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_PASSWORD_MIN_LENGTH", value_name = "LENGTH", default_value = "8", value_parser = values::password_min_length)]
     pub password_min_length: usize,
 
-    /// Whether registration hides which addresses are taken; needs mail, which is not there yet
+    /// Whether registration hides which addresses are taken: the account is made when its address is verified
     #[arg(
         long,
         env = "PORTCULLIS_REGISTRATION_PRIVACY",
@@ -124,6 +128,43 @@ pub struct Config {
         default_value = "off"
     )]
     pub registration_privacy: Switch,
+
+    /// Whether an account with an address must have verified it to log in
+    #[arg(
+        long,
+        env = "PORTCULLIS_REQUIRE_VERIFIED_EMAIL",
+        value_name = "SWITCH",
+        default_value = "off"
+    )]
+    pub require_verified_email: Switch,
+
+    /// Whether people may log in by a code that is mailed to them
+    #[arg(long, env = "PORTCULLIS_LOGIN_CODE", value_name = "SWITCH", default_value = "off")]
+    pub login_code: Switch,
+
+    /// `PORTCULLIS_SMTP_URL`: where mails are handed over; unset, a service for development keeps them.
+    #[arg(skip)]
+    pub smtp_url: Option<SmtpUrl>,
+
+    /// Whom mails are from, such as Example <auth@example.com>; the name is what they call the service
+    #[arg(long, env = "PORTCULLIS_MAIL_FROM", value_name = "MAILBOX", value_parser = values::mailbox)]
+    pub mail_from: Option<Mailbox>,
+
+    /// The frontend's page for a new password; mailed links lead there with ?token=
+    #[arg(long, env = "PORTCULLIS_RESET_URL", value_name = "URL", value_parser = values::page)]
+    pub reset_url: Option<Url>,
+
+    /// The frontend's page that verifies an address; mailed links lead there with ?token=
+    #[arg(long, env = "PORTCULLIS_VERIFY_URL", value_name = "URL", value_parser = values::page)]
+    pub verify_url: Option<Url>,
+
+    /// How many mails of one kind may be asked for to one address
+    #[arg(long, env = "PORTCULLIS_THROTTLE_MAIL", value_name = "RATE", default_value = "5/1h", value_parser = Rate::parse)]
+    pub throttle_mail: Rate,
+
+    /// How many mails may be asked for from one network
+    #[arg(long, env = "PORTCULLIS_THROTTLE_MAIL_NETWORK", value_name = "RATE", default_value = "50/1h", value_parser = Rate::parse)]
+    pub throttle_mail_network: Rate,
 
     /// How long a connection may take to send the head of a request, the wait for it included
     #[arg(long, env = "PORTCULLIS_HEADER_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
@@ -183,6 +224,8 @@ pub const SECRETS_HELP: &str = "\
 Secrets, as environment variables only:
   DATABASE_URL               The PostgreSQL to use; unset means the embedded one
   PORTCULLIS_ADMIN_PASSWORD  The password of the first admin
+  PORTCULLIS_SMTP_URL        The server that takes mails: smtp+starttls://, smtps:// or, without TLS, smtp://, each
+                             user:password@host:port; unset, mails go to the log and to files (not with https)
 
 Durations are written 30s, 15m, 12h, 7d, and rates 10/15m: ten at once, and ten a quarter-hour. An empty variable counts as unset. A .env file in the
 working directory is read; the real environment wins over it.";
@@ -218,6 +261,12 @@ impl Config {
     pub fn complete(mut self) -> Result<Self, String> {
         self.database_url = secret("DATABASE_URL")?;
         self.admin_password = secret("PORTCULLIS_ADMIN_PASSWORD")?;
+        self.smtp_url = secret("PORTCULLIS_SMTP_URL")?
+            .map(|url| SmtpUrl::parse(url.expose_secret()))
+            .transpose()
+            .map_err(|allowed| {
+                format!("PORTCULLIS_SMTP_URL must be {allowed} (its value is not shown)")
+            })?;
         self.check()?;
         Ok(self)
     }
@@ -242,14 +291,38 @@ impl Config {
                 self.public_url
             ));
         }
-        if self.registration_privacy.is_on() {
-            return Err("PORTCULLIS_REGISTRATION_PRIVACY=\"on\" needs mail, which this version does not send: it must be off".into());
-        }
+        self.check_mail()?;
         let named = self.admin_username.is_some() || self.admin_email.is_some();
         if named != self.admin_password.is_some() {
             return Err("PORTCULLIS_ADMIN_PASSWORD and PORTCULLIS_ADMIN_USERNAME or PORTCULLIS_ADMIN_EMAIL make the first admin together: set both or neither".into());
         }
         Ok(())
+    }
+
+    fn check_mail(&self) -> Result<(), String> {
+        if self.smtp_url.is_some() && self.mail_from.is_none() {
+            return Err("PORTCULLIS_SMTP_URL needs PORTCULLIS_MAIL_FROM, such as Example <auth@example.com>: whom mails are from".into());
+        }
+        let needing = [
+            ("PORTCULLIS_REGISTRATION_PRIVACY", self.registration_privacy),
+            ("PORTCULLIS_REQUIRE_VERIFIED_EMAIL", self.require_verified_email),
+            ("PORTCULLIS_LOGIN_CODE", self.login_code),
+        ];
+        if let Some((name, _)) = needing.into_iter().find(|(_, switch)| switch.is_on())
+            && !self.has_mail()
+        {
+            return Err(format!(
+                "{name}=\"on\" needs mail: set PORTCULLIS_SMTP_URL and PORTCULLIS_MAIL_FROM"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether mails go anywhere. Without a server only a service for development keeps them, as its
+    /// log then lets in whoever reads it.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        self.smtp_url.is_some() || !self.public_url.is_https()
     }
 }
 

@@ -46,12 +46,18 @@ pub enum Error {
     /// The right password of an account that was disabled.
     #[error("This account has been disabled.")]
     AccountDisabled,
+    /// The right password of an account whose address must be verified first, and is not.
+    #[error("Verify your email address first: follow the link in the mail that was sent to it.")]
+    EmailUnverified,
     /// A wrong password from somebody who is already logged in.
     #[error("The password is not right.")]
     WrongPassword,
     /// Somebody other than an admin tried to register while registration is closed.
     #[error("Registration is closed. Ask an admin for an account.")]
     RegistrationClosed,
+    /// Logging in by a mailed code, which is switched off.
+    #[error("Logging in by mail is off. PORTCULLIS_LOGIN_CODE turns it on.")]
+    LoginCodeDisabled,
     /// An unsafe method from a page of another origin.
     #[error(
         "The origin {0} may not make this request. If it is yours, add it to PORTCULLIS_ALLOWED_ORIGINS."
@@ -69,6 +75,9 @@ pub enum Error {
     /// Another account has this email address.
     #[error("This email address is taken.")]
     EmailTaken,
+    /// The account has no address that is to be verified.
+    #[error("There is no email address to verify.")]
+    NothingToVerify,
     /// Without this account nobody could administer the service.
     #[error("This is the last active admin. Make another account an admin first.")]
     LastAdmin,
@@ -127,9 +136,15 @@ impl Error {
             Self::LastAdmin => (S::CONFLICT, "last_admin", "Last admin"),
             Self::Forbidden => (S::FORBIDDEN, "forbidden", "Forbidden"),
             Self::AccountDisabled => (S::FORBIDDEN, "account_disabled", "Account disabled"),
+            Self::EmailUnverified => {
+                (S::FORBIDDEN, "email_unverified", "Email address not verified")
+            }
             Self::WrongPassword => (S::FORBIDDEN, "wrong_password", "Wrong password"),
             Self::RegistrationClosed => {
                 (S::FORBIDDEN, "registration_closed", "Registration closed")
+            }
+            Self::LoginCodeDisabled => {
+                (S::FORBIDDEN, "login_code_disabled", "Login by mail is off")
             }
             Self::CrossOriginRejected(_) => {
                 (S::FORBIDDEN, "cross_origin_rejected", "Cross-origin request rejected")
@@ -140,6 +155,7 @@ impl Error {
             }
             Self::UsernameTaken => (S::CONFLICT, "username_taken", "Username taken"),
             Self::EmailTaken => (S::CONFLICT, "email_taken", "Email address taken"),
+            Self::NothingToVerify => (S::CONFLICT, "nothing_to_verify", "Nothing to verify"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
             Self::UnsupportedMediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")

@@ -32,6 +32,7 @@ use crate::{credential, routes};
     tags(
         (name = "session", description = "Log in, be known, log out"),
         (name = "me", description = "The caller's own account"),
+        (name = "mail", description = "Forgotten passwords, verified addresses, logins by mail"),
         (name = "users", description = "Accounts, for admins; and registration"),
         (name = "service", description = "Whether the service is well"),
     ),

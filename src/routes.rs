@@ -2,9 +2,12 @@
 
 mod audit;
 mod docs;
+mod email;
 mod health;
+mod link;
 mod login;
 mod me;
+mod password;
 mod session;
 mod users;
 
@@ -21,10 +24,16 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(login::login))
         .routes(routes!(login::logout))
+        .routes(routes!(login::code::request_login_code))
+        .routes(routes!(login::code::verify_login_code))
+        .routes(routes!(password::forgot_password))
+        .routes(routes!(password::open_reset_link, password::reset_password))
+        .routes(routes!(email::open_verify_link, email::verify_email))
         .routes(routes!(session::get_session))
         .routes(routes!(me::get_me, me::update_me, me::delete_me))
         .routes(routes!(me::password::change_password))
         .routes(routes!(me::password::reauthenticate))
+        .routes(routes!(me::email::request_verification))
         .routes(routes!(me::sessions::list_my_sessions, me::sessions::revoke_my_sessions))
         .routes(routes!(me::sessions::revoke_my_session))
         .routes(routes!(me::tokens::list_my_tokens, me::tokens::create_my_token))

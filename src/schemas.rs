@@ -15,7 +15,16 @@ pub(crate) fn username() -> Object {
 
 /// An email address that is given or null.
 pub(crate) fn email() -> Object {
-    let schema = text("At most 254 characters.", true);
+    address(true)
+}
+
+/// An email address.
+pub(crate) fn given_email() -> Object {
+    address(false)
+}
+
+fn address(nullable: bool) -> Object {
+    let schema = text("At most 254 characters.", nullable);
     schema.max_length(Some(254)).format(Some(SchemaFormat::KnownFormat(KnownFormat::Email))).build()
 }
 

@@ -25,7 +25,8 @@ use crate::error::{Error, Result};
 use crate::state::App;
 use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
 use crate::store::users::{self, User};
-use crate::store::{self, known_devices};
+use crate::store::{self, known_devices, outbox};
+use crate::throttle;
 use crate::token::DeviceSecret;
 
 /// What a session is to be like.
@@ -108,7 +109,7 @@ pub async fn begin(
             Event::new(Kind::LoggedIn, begin.client).by_own(user.id).session(session.id);
         let how = json!({"transport": session.transport, "remember": session.remember});
         logged_in.details(how).record(&mut *transaction).await?;
-        let device = remember(&mut transaction, user.id, begin.client).await?;
+        let device = remember(&mut transaction, app, user.id, begin.client).await?;
         transaction.commit().await?;
         Ok((user, session, device))
     };
@@ -147,7 +148,7 @@ pub async fn renew(
         let session = session.ok_or(Error::SessionExpired)?;
         let confirmed = Event::new(Kind::LoginConfirmed, client).by_own(user.id);
         confirmed.session(session.id).record(&mut *transaction).await?;
-        let device = remember(&mut transaction, user.id, client).await?;
+        let device = remember(&mut transaction, app, user.id, client).await?;
         transaction.commit().await?;
         Ok((user, session, device))
     };
@@ -160,16 +161,25 @@ pub async fn renew(
     }
 }
 
-/// Makes the client known to an account whose row is locked, and returns the secret by which it will be
-/// if it is not yet.
+/// Makes the client known to an account whose row is locked, tells its owner if it was not, and returns
+/// the secret by which it will be if it has none.
 async fn remember(
     connection: &mut PgConnection,
+    app: &App,
     user_id: Uuid,
     client: &Client,
 ) -> sqlx::Result<Option<DeviceSecret>> {
     let (given, new) = (client.device_hash.as_deref(), DeviceSecret::generate());
-    let is_new = known_devices::remember(connection, user_id, given, &new.hash()).await?;
-    Ok(Some(new).filter(|_| is_new))
+    let remembered = known_devices::remember(connection, user_id, given, &new.hash()).await?;
+    if remembered.is_stranger
+        && throttle::may_tell(connection, &app.config, outbox::Kind::NewDevice, Some(user_id))
+            .await?
+    {
+        let details = json!({"device": client.device(), "ip": client.ip});
+        let kind = outbox::Kind::NewDevice;
+        outbox::insert_to_owner(connection, Some(user_id), kind, &details).await?;
+    }
+    Ok(Some(new).filter(|_| remembered.is_given))
 }
 
 /// Makes sure that a session still stands on the same secret, in a transaction in which the account's

@@ -6,6 +6,9 @@
 pub mod api_tokens;
 pub mod audit_events;
 pub mod known_devices;
+pub mod one_time_tokens;
+pub mod outbox;
+pub mod registrations;
 pub mod session_records;
 pub mod sessions;
 pub mod throttles;

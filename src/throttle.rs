@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::client::Client;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::names::{self, Identifier};
 use crate::password::{Hasher, Verdict};
 use crate::rate_limit::RateLimit;
 use crate::state::App;
 use crate::store::known_devices;
+use crate::store::outbox::Kind;
 use crate::store::throttles::{self, Bucket};
 use crate::store::users::Credentials;
 
@@ -39,6 +42,8 @@ pub struct Attempt<'a> {
     own: Option<Bucket>,
     network: Option<Bucket>,
     success: Success,
+    /// Whether it is the last one for a while.
+    pub is_last: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -55,10 +60,7 @@ impl<'a> Attempt<'a> {
         match known(app, client, identifier).await? {
             Some(key) => Self::begin(app, "device", key, None, success).await,
             None => {
-                let network = network(client).map(|network| Bucket {
-                    key: key("network", &[network.as_bytes()]),
-                    rate: app.config.throttle_network,
-                });
+                let network = wrong_from(app, client);
                 Self::begin(app, "account", account(identifier), network, success).await
             }
         }
@@ -74,6 +76,20 @@ impl<'a> Attempt<'a> {
         Self::begin(app, "session", key, None, Success::Clears).await
     }
 
+    /// A try at a code that was mailed to an address, whether or not one was.
+    ///
+    /// # Errors
+    /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
+    pub async fn to_redeem(
+        app: &'a App,
+        client: &Client,
+        purpose: &str,
+        email: &str,
+    ) -> Result<Self> {
+        let key = key("code", &[purpose.as_bytes(), email.as_bytes()]);
+        Self::begin(app, "code", key, wrong_from(app, client), Success::Clears).await
+    }
+
     async fn begin(
         app: &'a App,
         policy: &'static str,
@@ -82,11 +98,11 @@ impl<'a> Attempt<'a> {
         success: Success,
     ) -> Result<Self> {
         if !app.config.throttle.is_on() {
-            return Ok(Self { app, own: None, network: None, success });
+            return Ok(Self { app, own: None, network: None, success, is_last: false });
         }
         let own = Bucket { key, rate: app.config.throttle_account };
-        take(app, policy, &own, network.as_ref()).await?;
-        Ok(Self { app, own: Some(own), network, success })
+        let is_last = take(app, policy, &own, network.as_ref()).await?;
+        Ok(Self { app, own: Some(own), network, success, is_last })
     }
 
     /// Looks at the password with the client's [`hasher`]. A try at which it was not looked at, or was right, does not count.
@@ -110,12 +126,19 @@ impl<'a> Attempt<'a> {
 
     /// Makes the limit whole again that this try was counted for, and no other: a stranger who has used
     /// up a name's would else see by it that the owner has logged in, and so is there.
-    async fn clear(self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn clear(self) -> Result<()> {
         let Some(own) = self.own else { return Ok(()) };
         Ok(throttles::clear(&self.app.pool, &[own.key], self.network.as_ref()).await?)
     }
 
-    async fn give_back(self) -> Result<()> {
+    /// Undoes the counting: it was no try.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn give_back(self) -> Result<()> {
         for bucket in self.own.iter().chain(&self.network) {
             throttles::give_back(&self.app.pool, bucket).await?;
         }
@@ -149,7 +172,43 @@ pub async fn count_name(app: &App, client: &Client) -> Result<()> {
         return Ok(());
     };
     let key = key("registration", &[network.as_bytes()]);
-    take(app, "registration", &Bucket { key, rate: app.config.throttle_registration }, None).await
+    let bucket = Bucket { key, rate: app.config.throttle_registration };
+    take(app, "registration", &bucket, None).await.map(drop)
+}
+
+/// Counts a mail that somebody asks for, whoever they are: each address has a limit for each kind of
+/// mail, whether or not an account has it.
+///
+/// # Errors
+/// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
+pub async fn count_mail(app: &App, client: &Client, kind: Kind, email: &str) -> Result<()> {
+    if !app.config.throttle.is_on() {
+        return Ok(());
+    }
+    let own = Bucket {
+        key: key("mail", &[kind.as_str().as_bytes(), email.as_bytes()]),
+        rate: app.config.throttle_mail,
+    };
+    let network = network(client).map(|network| Bucket {
+        key: key("mail network", &[network.as_bytes()]),
+        rate: app.config.throttle_mail_network,
+    });
+    take(app, "mail", &own, network.as_ref()).await.map(drop)
+}
+
+/// Whether the owner of an account may be told once more of something that others bring about.
+///
+/// # Errors
+/// Those of the database.
+pub async fn may_tell(
+    connection: &mut PgConnection,
+    config: &Config,
+    kind: Kind,
+    user_id: Option<Uuid>,
+) -> sqlx::Result<bool> {
+    let key = key("notice", &[kind.as_str().as_bytes(), user_id.unwrap_or_default().as_bytes()]);
+    let bucket = Bucket { key, rate: config.throttle_mail };
+    Ok(!config.throttle.is_on() || throttles::take(connection, &bucket, None).await?.own)
 }
 
 /// The keys of the limits on logging in by the names of an account.
@@ -157,17 +216,18 @@ pub fn account_keys(identifiers: impl Iterator<Item = Identifier>) -> Vec<Vec<u8
     identifiers.map(|name| account(&name)).collect()
 }
 
+/// Takes one try, and returns whether it was the last one.
 async fn take(
     app: &App,
     policy: &'static str,
     own: &Bucket,
     network: Option<&Bucket>,
-) -> Result<()> {
+) -> Result<bool> {
     // Whatever keeps the limit from being asked, nobody gets past it.
     let closed = |error: sqlx::Error| Error::DatabaseUnavailable(error.into());
     let taken = throttles::take(&app.pool, own, network).await.map_err(closed)?;
     if taken.own && taken.network {
-        return Ok(());
+        return Ok(taken.was_last);
     }
     if taken.own {
         // Others took the network's last one at this very moment.
@@ -183,6 +243,12 @@ async fn take(
     let wait = wait.map_or(rate.interval, Duration::from_secs).max(Duration::from_secs(1));
     tracing::info!(event = "rate_limited", policy, wait = wait.as_secs());
     Err(Error::RateLimited(RateLimit { policy, rate, wait }))
+}
+
+/// The limit on what goes wrong in a client's network.
+fn wrong_from(app: &App, client: &Client) -> Option<Bucket> {
+    let key = |network: String| key("network", &[network.as_bytes()]);
+    network(client).map(|network| Bucket { key: key(network), rate: app.config.throttle_network })
 }
 
 /// What the limits of a client's surroundings go by; none for a backend of ours, which tries for many.

@@ -35,10 +35,19 @@ impl Purpose for Device {
     const PREFIX: &'static str = "pcd_";
 }
 
+/// People who were sent a mail.
+pub enum OneTime {}
+
+impl Purpose for OneTime {
+    const PREFIX: &'static str = "pco_";
+}
+
 /// The secret of an API token.
 pub type ApiTokenSecret = Secret<ApiToken>;
 /// The secret of a client that has logged in before.
 pub type DeviceSecret = Secret<Device>;
+/// The secret in a mailed link.
+pub type OneTimeSecret = Secret<OneTime>;
 
 /// A secret for one purpose.
 pub struct Secret<P>(String, PhantomData<P>);

@@ -27,8 +27,8 @@ const BATCH: usize = 500;
 /// Where the accounts come from.
 #[derive(Args, Debug)]
 pub struct Import {
-    /// The file: one JSON object a line, with username, email, name, password_hash, is_active,
-    /// created_at, role
+    /// The file: one JSON object a line, with username, email, email_verified, name,
+    /// password_hash, is_active, created_at, role
     file: PathBuf,
     /// The hashes are of Flask-Bcrypt with BCRYPT_HANDLE_LONG_PASSWORDS: bcrypt over SHA-256 in hex
     #[arg(long)]
@@ -41,6 +41,7 @@ pub struct Import {
 struct Row {
     username: Option<String>,
     email: Option<String>,
+    email_verified: Option<bool>,
     name: Option<String>,
     password_hash: String,
     is_active: Option<bool>,
@@ -174,6 +175,7 @@ fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
         email: read("email", &row.email, names::email)?,
         name: read("name", &row.name, names::name)?,
         role: row.role.unwrap_or_default(),
+        email_verified: row.email.is_some() && row.email_verified.unwrap_or_default(),
     };
     if new.username.is_none() && new.email.is_none() {
         return Err("username or email is required".to_owned());

@@ -13,6 +13,7 @@ use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::command::{Database, refused};
 use crate::config::{Config, LogFormat};
+use crate::mail::{self, Mailer};
 use crate::password::{Hasher, NewPassword};
 use crate::problem::FieldError;
 use crate::state::App;
@@ -35,6 +36,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         format!("PORTCULLIS_LISTEN=\"{}\" cannot be served on: {error}", config.listen)
     })?;
+    let mailer = Mailer::new(&config)?;
     let hasher = Hasher::new(&config);
     let first_admin = first_admin(&config)?;
     let mut database = tokio::select! {
@@ -50,10 +52,12 @@ pub async fn run(config: Config) -> Result<(), String> {
     };
     let served = match prepared {
         Ok((pool, admin)) => {
-            announce(&config, &listener, &database, admin, start);
+            announce(&config, &listener, &database, &mailer, admin, start);
+            let app = App::new(config.clone(), pool.clone());
             let sweep = tokio::spawn(sweep::run(pool.clone(), config.audit_keep));
+            let mails = tokio::spawn(mail::run(app.clone(), mailer, stop.clone()));
             let stopping = async move { drop(stop.changed().await) };
-            let router = app::router(App::new(config.clone(), pool.clone()));
+            let router = app::router(app);
             let served = tokio::select! {
                 () = server::serve(listener, router, &config, stopping) => Ok(()),
                 () = database.died() => {
@@ -61,6 +65,8 @@ pub async fn run(config: Config) -> Result<(), String> {
                 }
             };
             sweep.abort();
+            // One that was cut off would be sent twice.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, mails).await;
             // What was cut off at the end of the grace period may still hold connections.
             let _ = tokio::time::timeout(CLOSE_WITHIN, pool.close()).await;
             served
@@ -127,6 +133,8 @@ fn first_admin(config: &Config) -> Result<Option<NewUser>, String> {
         email: email.transpose().map_err(|fault| told(address, fault))?,
         name: None,
         role: Role::Admin,
+        // The operator's word.
+        email_verified: true,
     }))
 }
 
@@ -171,17 +179,25 @@ fn announce(
     config: &Config,
     listener: &TcpListener,
     database: &Database,
+    mailer: &Mailer,
     admin: bool,
     start: Instant,
 ) {
     if config.bcrypt_cost < 10 {
         tracing::warn!(cost = config.bcrypt_cost, "PORTCULLIS_BCRYPT_COST below 10 is for tests");
     }
+    if let Some(url) = config.smtp_url.as_ref().filter(|url| url.exposes_password) {
+        tracing::warn!(%url, "PORTCULLIS_SMTP_URL sends its password unencrypted; smtp+starttls:// and smtps:// do not");
+    }
+    if !mailer.is_on() {
+        tracing::warn!("no mail is sent: PORTCULLIS_SMTP_URL is not set");
+    }
     let listen = listener.local_addr().unwrap_or(config.listen);
     let (url, data, seconds) =
         (&config.public_url, database.place(), start.elapsed().as_secs_f32());
+    let mail = mailer.place(config);
     if config.log_format == LogFormat::Json {
-        tracing::info!(%listen, public_url = %url, data, seconds, "ready");
+        tracing::info!(%listen, public_url = %url, data, mail, seconds, "ready");
         return;
     }
     // cargo names itself to what it runs.
@@ -203,6 +219,7 @@ fn announce(
     Service     {url}  (listens on {listen})
     Swagger UI  {url}/swagger-ui
     Data        {data}
+    Mail        {mail}
     Admin       {admin}
     Stop        Ctrl-C
 ",

@@ -57,6 +57,9 @@ pub struct Create {
     /// Its email address
     #[arg(long, required_unless_present = "username")]
     email: Option<String>,
+    /// Take the email address for verified
+    #[arg(long, requires = "email")]
+    email_verified: bool,
     /// Its display name
     #[arg(long)]
     name: Option<String>,
@@ -162,7 +165,7 @@ impl Task {
 async fn change(pool: &PgPool, id: Uuid, changes: Changes) -> Result<(), String> {
     let mut transaction = store::begin(pool).await.map_err(failed)?;
     let client = Client::operator();
-    let changed = account::update(&mut transaction, id, &changes, Actor::Operator, &client).await;
+    let changed = account::update(&mut transaction, id, changes, Actor::Operator, &client).await;
     changed.map_err(|error| cause(&error))?;
     transaction.commit().await.map_err(failed)
 }
@@ -207,6 +210,7 @@ impl Create {
                 .map_err(told)?,
             name: self.name.map(|text| names::name("--name", &text)).transpose().map_err(told)?,
             role: self.role,
+            email_verified: self.email_verified,
         };
         Ok((new, self.source))
     }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
@@ -59,6 +60,14 @@ impl PublicUrl {
         self.0.host_str().unwrap_or_default()
     }
 
+    /// An address of ours.
+    #[must_use]
+    pub fn join(&self, path: &str) -> Url {
+        let mut url = self.0.clone();
+        url.set_path(path);
+        url
+    }
+
     /// Our own origin.
     #[must_use]
     pub fn origin(&self) -> Origin {
@@ -93,6 +102,19 @@ fn bare(text: &str) -> Option<Url> {
         && url.username().is_empty()
         && url.password().is_none();
     (bare && !text.contains('*')).then_some(url)
+}
+
+/// The address of a frontend's page.
+pub(super) fn page(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text.trim()).ok();
+    url.filter(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty())
+        .ok_or("an http or https URL, such as https://app.example.com/reset".to_owned())
+}
+
+pub(super) fn mailbox(text: &str) -> Result<Mailbox, String> {
+    text.parse().map_err(|_| {
+        "an address, such as auth@example.com or Example <auth@example.com>".to_owned()
+    })
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {

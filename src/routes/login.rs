@@ -1,5 +1,7 @@
 //! `POST /login` and `POST /logout`.
 
+pub(super) mod code;
+
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -74,14 +76,15 @@ pub(super) struct LoggedIn {
     device_token: Option<String>,
 }
 
-problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, rate_limited(), Error::Busy);
+problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, Error::EmailUnverified, rate_limited(), Error::Busy);
 
 /// Log in
 ///
 /// Always makes a new session. The session that the browser's cookie named before ends, if there is
 /// one, whatever the transport of the new one. An unknown account is answered like a wrong password, and
 /// as slowly. Too many wrong passwords are a 429, for a while; not so for a client that has logged in to
-/// the account before, which has a limit of its own.
+/// the account before, which has a limit of its own. Where addresses must be verified first, one that is
+/// not is mailed to again.
 #[utoipa::path(
     post, path = "/login", tag = "session", request_body = Login,
     responses(
@@ -95,10 +98,7 @@ pub(super) async fn login(
     OwnCookie(replaces): OwnCookie,
     Json(login): Json<Login>,
 ) -> Result<Response> {
-    let device_token = login.device_token.as_ref().map(SecretString::expose_secret);
-    if let Some(device) = device_token.and_then(DeviceSecret::parse) {
-        client.device_hash = Some(device.hash());
-    }
+    know_by(&mut client, login.device_token.as_ref());
     let wanted = Wanted::new(&app, login.transport, login.remember, login.remember_for.as_deref())?;
     let identifier = login.identifier()?;
     let mut tries = 0;
@@ -170,6 +170,14 @@ impl Login {
                 Err(Error::invalid("identifier", "invalid", message))
             }
         }
+    }
+}
+
+/// Lets accounts know the client by what an app keeps and sends.
+fn know_by(client: &mut Client, device_token: Option<&SecretString>) {
+    let given = device_token.map(SecretString::expose_secret);
+    if let Some(device) = given.and_then(DeviceSecret::parse) {
+        client.device_hash = Some(device.hash());
     }
 }
 

@@ -1,6 +1,7 @@
 //! `/me`: the caller's own account.
 
 pub(super) mod activity;
+pub(super) mod email;
 pub(super) mod password;
 pub(super) mod sessions;
 pub(super) mod tokens;
@@ -20,6 +21,7 @@ use crate::problem::FieldError;
 use crate::problem_examples::{problems, rate_limited};
 use crate::routes::login::ended_session;
 use crate::state::App;
+use crate::store::outbox::Kind;
 use crate::store::users::{Changes, User};
 use crate::{schemas, store, throttle};
 
@@ -59,7 +61,8 @@ pub(super) async fn get_me(CurrentUser { user, .. }: CurrentUser) -> Json<User> 
 
 /// Change your account
 ///
-/// Another email address needs a fresh session, since it is a way back into the account.
+/// Another email address needs a fresh session, since it is a way back into the account. It is mailed to,
+/// and waits as `pending_email` until it is verified; the one that the account has ends the wait.
 #[utoipa::path(
     patch, path = "/me", tag = "me", request_body = UpdateMe,
     security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
@@ -75,9 +78,13 @@ pub(super) async fn update_me(
     if changes.username.is_some() || changes.email.is_some() {
         throttle::count_name(&app, &client).await?;
     }
+    if let Some(Some(email)) = changes.email.as_ref().filter(|email| **email != current.user.email)
+    {
+        throttle::count_mail(&app, &client, Kind::VerifyEmail, email).await?;
+    }
     let mut transaction = store::begin(&app.pool).await?;
     let (id, actor) = (current.user.id, Actor::Owner(&current, &app));
-    let user = account::update(&mut transaction, id, &changes, actor, &client).await?;
+    let user = account::update(&mut transaction, id, changes, actor, &client).await?;
     transaction.commit().await?;
     Ok(Json(user))
 }

@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::config::Registration;
 use crate::error::{Error, Result};
 use crate::extract::{Json, Query, word};
+use crate::names::Identifier;
 use crate::page::{Page, PageQuery};
 use crate::password::NewPassword;
 use crate::problem::FieldError;
@@ -24,6 +25,8 @@ use crate::routes::login::{Tokens, Wanted, hand_out};
 use crate::session;
 use crate::state::App;
 use crate::store;
+use crate::store::outbox::{self, NewMail};
+use crate::store::registrations;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, Filter, NewUser, Role, User};
 use crate::{names, schemas, throttle};
@@ -65,7 +68,8 @@ pub(super) struct CreateUser {
 pub(super) struct Registered {
     /// The account.
     user: User,
-    /// The session that was begun; absent when an admin made the account.
+    /// The session that was begun; absent when an admin made the account, and when its address is to be
+    /// verified first.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     session: Option<Session>,
@@ -97,9 +101,11 @@ problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 
 /// Register, or make an account as an admin
 ///
-/// Anyone may register while registration is open, and is logged in at once. An admin makes
-/// accounts at any time, with a fresh session or a token with the scope `admin`, with a `role`, and
-/// stays who they are.
+/// Anyone may register while registration is open, and is logged in at once, unless the service wants
+/// addresses verified first. An admin makes accounts at any time, with a fresh session or a token with
+/// the scope `admin`, with a `role`, and stays who they are. Whoever gives an email address is mailed.
+/// Where the service does not tell which addresses are taken, a registration with one is a 202, and the
+/// account is made when the address is verified.
 #[utoipa::path(
     post, path = "/users", tag = "users", request_body = CreateUser,
     security((), ("cookie" = []), ("bearer" = []), ("api_key" = [])),
@@ -108,6 +114,7 @@ problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
             ("location" = String, description = "Where the account is"),
             ("set-cookie" = String, description = "The session cookie, with `transport: \"cookie\"`, and one by which the account knows this browser"),
         )),
+        (status = ACCEPTED, description = "A mail to the address tells how to go on"),
         CreateUserProblems,
     ),
 )]
@@ -128,22 +135,28 @@ pub(super) async fn create_user(
     }
     let (transport, remember) = (request.transport, request.remember);
     let wanted = Wanted::new(&app, transport, remember, request.remember_for.as_deref())?;
-    let new = request.check(&app)?;
+    let new = request.check(&app, admin.is_none())?;
     let hasher = throttle::hasher(&app, &client);
     hasher.admit().await?;
     if admin.is_none() {
         throttle::count_name(&app, &client).await?;
+        if let Some(email) = &new.email {
+            throttle::count_mail(&app, &client, outbox::Kind::VerifyEmail, email).await?;
+        }
     }
     let (field, password, names) = ("password", &request.password, new.names());
     let hash = hasher.hash_new(NewPassword { field, password, names }).await?;
     if let Some(admin) = admin {
-        let mut transaction = store::begin(&app.pool).await?;
-        let actor = Actor::Admin(&admin);
-        let user = account::create(&mut transaction, &new, &hash, actor, &client).await?;
-        transaction.commit().await?;
-        let location = location(&user);
-        let body = Json(Registered { user, session: None, token: None, device_token: None });
-        return Ok((StatusCode::CREATED, location, body).into_response());
+        return make(&app, &new, &hash, Actor::Admin(&admin), &client).await;
+    }
+    match &new.email {
+        Some(email) if app.config.registration_privacy.is_on() => {
+            return make_when_verified(&app, &new, &hash, email).await;
+        }
+        _ if app.config.require_verified_email.is_on() => {
+            return make(&app, &new, &hash, Actor::Registrant, &client).await;
+        }
+        _ => {}
     }
     let begin = wanted.begin(&client, replaces.as_ref(), None);
     let begun = session::begin(&app, begin, async |connection| {
@@ -158,6 +171,40 @@ pub(super) async fn create_user(
     let Tokens { token, device_token } = tokens;
     let body = Registered { user: begun.user, session: Some(begun.session), token, device_token };
     Ok((StatusCode::CREATED, location, cookies, Json(body)).into_response())
+}
+
+/// Makes an account that nobody is logged in to.
+async fn make(
+    app: &App,
+    new: &NewUser,
+    hash: &str,
+    actor: Actor<'_>,
+    client: &Client,
+) -> Result<Response> {
+    let mut transaction = store::begin(&app.pool).await?;
+    let user = account::create(&mut transaction, new, hash, actor, client).await?;
+    transaction.commit().await?;
+    let location = location(&user);
+    let body = Json(Registered { user, session: None, token: None, device_token: None });
+    Ok((StatusCode::CREATED, location, body).into_response())
+}
+
+/// Has a mail sent to the address of an account that is to be made. Whether there is an account with
+/// that address is looked for when the mail is sent, and told in the mail alone.
+async fn make_when_verified(app: &App, new: &NewUser, hash: &str, email: &str) -> Result<Response> {
+    // Usernames are for all to see.
+    if let Some(username) = &new.username
+        && users::find_credentials(&app.pool, &Identifier::username(username)).await?.is_some()
+    {
+        return Err(Error::UsernameTaken);
+    }
+    let mut transaction = store::begin(&app.pool).await?;
+    let id = registrations::insert(&mut *transaction, new, hash).await?;
+    let kind = outbox::Kind::VerifyEmail;
+    let mail = NewMail { kind, email, user_id: None, registration_id: Some(id) };
+    outbox::insert(&mut *transaction, &mail).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::ACCEPTED.into_response())
 }
 
 /// List accounts
@@ -185,7 +232,7 @@ pub(super) async fn list_users(
 
 impl CreateUser {
     /// The names in their stored form, or all that is wrong with the request at once.
-    fn check(&self, app: &App) -> Result<NewUser> {
+    fn check(&self, app: &App, by_registrant: bool) -> Result<NewUser> {
         let mut faults: Vec<FieldError> =
             app.hasher.fault("password", &self.password).into_iter().collect();
         let mut take = |text: &Option<String>, field: &str, read: names::Read| {
@@ -194,11 +241,19 @@ impl CreateUser {
         let username = take(&self.username, "username", names::username);
         let email = take(&self.email, "email", names::email);
         let name = take(&self.name, "name", names::name);
-        if self.username.is_none() && self.email.is_none() {
+        if self.email.is_none() && by_registrant && app.config.require_verified_email.is_on() {
+            faults.push(FieldError::new("email", "required", "is required"));
+        } else if self.username.is_none() && self.email.is_none() {
             faults.push(FieldError::new("username", "required", "or email is required"));
         }
         if faults.is_empty() {
-            Ok(NewUser { username, email, name, role: self.role.unwrap_or_default() })
+            Ok(NewUser {
+                username,
+                email,
+                name,
+                role: self.role.unwrap_or_default(),
+                email_verified: false,
+            })
         } else {
             Err(Error::ValidationFailed(faults))
         }

@@ -123,6 +123,11 @@ pub async fn delete(db: impl PgExecutor<'_>, user_id: Uuid, id: Uuid) -> sqlx::R
         .map(|done| done.rows_affected() == 1)
 }
 
+/// Ends every token of an account.
+pub async fn delete_all(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("delete from api_tokens where user_id = $1", user_id).execute(db).await.map(drop)
+}
+
 /// The account behind a token that stands, and what the token may do. One statement, which also
 /// writes down, at most once a minute, that it is in use.
 pub async fn find_live(
@@ -140,7 +145,7 @@ pub async fn find_live(
                  for update of t skip locked
              )
            )
-           select u.id, u.username, u.email, u.email_verified, u.name, u.role as "role: Role",
+           select u.id, u.username, u.email, u.email_verified, u.pending_email, u.name, u.role as "role: Role",
                u.is_active, u.created_at, u.updated_at, u.last_login_at,
                t.scopes as "scopes: Vec<Scope>"
            from api_tokens t join users u on u.id = t.user_id
@@ -155,6 +160,7 @@ pub async fn find_live(
             username: row.username,
             email: row.email,
             email_verified: row.email_verified,
+            pending_email: row.pending_email,
             name: row.name,
             role: row.role,
             is_active: row.is_active,

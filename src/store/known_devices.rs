@@ -38,9 +38,17 @@ pub async fn find_accounts(
     .await
 }
 
+/// What became of a client that has logged in to an account.
+#[derive(Debug)]
+pub struct Remembered {
+    /// Whether it is to be given the new secret.
+    pub is_given: bool,
+    /// Whether the account did not know it, and knows others.
+    pub is_stranger: bool,
+}
+
 /// Writes down that a client has logged in to an account whose row is locked. `given` is the hash of
-/// the secret that the client brought, `new` that of one it may be given; returns whether it is to be
-/// given that.
+/// the secret that the client brought, `new` that of one it may be given.
 ///
 /// A secret that was never ours is not taken over; one that another account knows is.
 pub async fn remember(
@@ -48,19 +56,22 @@ pub async fn remember(
     user_id: Uuid,
     given: Option<&[u8]>,
     new: &[u8],
-) -> sqlx::Result<bool> {
-    let is_new = sqlx::query_scalar!(
+) -> sqlx::Result<Remembered> {
+    let remembered = sqlx::query_as!(
+        Remembered,
         r#"insert into known_devices (hash, user_id)
          values (coalesce((select hash from known_devices where hash = $2 limit 1), $3), $1)
          on conflict on constraint known_devices_pkey do update set last_used_at = now()
-         returning hash = $3 as "is_new!""#,
+         returning hash = $3 as "is_given!",
+             created_at = now() and exists (select from known_devices where user_id = $1)
+                 as "is_stranger!""#,
         user_id,
         given,
         new,
     )
     .fetch_one(&mut *connection)
     .await?;
-    if is_new {
+    if remembered.is_given {
         sqlx::query!(
             "delete from known_devices
              where user_id = $1 and hash in (
@@ -74,7 +85,7 @@ pub async fn remember(
         .execute(connection)
         .await?;
     }
-    Ok(is_new)
+    Ok(remembered)
 }
 
 /// Forgets every client that has logged in to an account, but for one.

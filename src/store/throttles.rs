@@ -24,6 +24,8 @@ pub struct Bucket {
 pub struct Taken {
     /// Whether the bucket gave it.
     pub own: bool,
+    /// Whether that was its last one.
+    pub was_last: bool,
     /// Whether the network's did, if there is one; it is not asked when its own bucket did not.
     pub network: bool,
     /// Seconds until the bucket has one; not positive if it has.
@@ -54,7 +56,7 @@ pub async fn take(
              on conflict (key) do update
                  set full_at = greatest(throttles.full_at, now()) + $2::interval
                  where throttles.full_at <= now() + $3::interval
-             returning key
+             returning key, full_at > now() + $3::interval as was_last
          ), network as (
              insert into throttles (key, full_at)
              select $4, now() + $5::interval from own where $4::bytea is not null
@@ -68,6 +70,7 @@ pub async fn take(
          )
          select
              exists (select from own) as "own!",
+             coalesce((select was_last from own), false) as "was_last!",
              $4::bytea is null or exists (select from network) as "network!",
              coalesce((select seconds from waits where key = $1), 0) - $7::bigint as "own_wait!",
              coalesce((select seconds from waits where key = $4), 0) - $8::bigint as "network_wait!""#,

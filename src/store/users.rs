@@ -16,8 +16,8 @@ macro_rules! query_user {
         sqlx::query_as!(
             User,
             $before
-                + r#" id, username, email, email_verified, name, role as "role: Role", is_active,
-                      created_at, updated_at, last_login_at "#
+                + r#" id, username, email, email_verified, pending_email, name,
+                      role as "role: Role", is_active, created_at, updated_at, last_login_at "#
                 + $after
             $(, $argument)*
         )
@@ -28,7 +28,8 @@ mod login;
 mod making;
 
 pub use self::login::{
-    Credentials, find_credentials, find_credentials_of, lock_verified, record_login, rehash,
+    Credentials, find_credentials, find_credentials_of, lock_verified, record_login,
+    record_login_by_mail, rehash,
 };
 pub use self::making::{
     ImportedUser, NewUser, any_admin, has_both_names, import, insert, insert_first_admin,
@@ -36,7 +37,7 @@ pub use self::making::{
 
 /// An account.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(example = json!({"id": "019a5f3c-7a10-7c60-9d6e-0c8f6f1a2b3c", "username": "alice", "email": "alice@example.com", "email_verified": false, "name": "Alice", "role": "user", "is_active": true, "created_at": "2026-11-21T11:12:19Z", "updated_at": "2026-11-21T11:12:19Z", "last_login_at": "2026-11-21T11:12:20Z"}))]
+#[schema(example = json!({"id": "019a5f3c-7a10-7c60-9d6e-0c8f6f1a2b3c", "username": "alice", "email": "alice@example.com", "email_verified": false, "pending_email": null, "name": "Alice", "role": "user", "is_active": true, "created_at": "2026-11-21T11:12:19Z", "updated_at": "2026-11-21T11:12:19Z", "last_login_at": "2026-11-21T11:12:20Z"}))]
 pub struct User {
     /// A UUIDv7, so ids sort by when they were made.
     pub id: Uuid,
@@ -48,6 +49,9 @@ pub struct User {
     pub email: Option<String>,
     /// Whether the email address is known to be the person's own.
     pub email_verified: bool,
+    /// The address that takes the place of `email` as soon as it is verified; null when none is to.
+    #[schema(required)]
+    pub pending_email: Option<String>,
     /// How the person wants to be called.
     #[schema(required, example = "Alice")]
     pub name: Option<String>,
@@ -105,15 +109,18 @@ pub enum Role {
 pub struct Changes {
     /// The username.
     pub username: Option<Option<String>>,
-    /// The email address.
+    /// The email address; another one is not verified, and nothing is pending any more.
     pub email: Option<Option<String>>,
+    /// The address that is to be verified.
+    pub pending_email: Option<Option<String>>,
     /// The display name.
     pub name: Option<Option<String>>,
     /// What it may do.
     pub role: Option<Role>,
     /// Whether it may log in.
     pub is_active: Option<bool>,
-    /// The hash of its password.
+    /// The hash of its password. An address that is to be verified is dropped: whoever asked for it
+    /// may be the one that the new password is to keep out.
     pub password_hash: Option<String>,
 }
 
@@ -130,6 +137,7 @@ impl Changes {
         let given = [
             ("username", self.username.is_some()),
             ("email", self.email.is_some()),
+            ("pending_email", self.pending_email.is_some()),
             ("name", self.name.is_some()),
             ("role", self.role.is_some()),
             ("is_active", self.is_active.is_some()),
@@ -184,6 +192,16 @@ pub async fn list(
     .await
 }
 
+/// Locks the row of the active account with this address.
+pub async fn lock_by_email(
+    connection: &mut PgConnection,
+    email: &str,
+) -> sqlx::Result<Option<User>> {
+    query_user!("select", "from users where email = $1 and is_active for no key update", email,)
+        .fetch_optional(connection)
+        .await
+}
+
 /// Locks the rows of these accounts, in an order that all callers share.
 pub async fn lock(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!("select id from users where id = any($1) order by id for no key update", ids)
@@ -216,10 +234,15 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
              username = case when $2 then $3 else username end,
              email = case when $4 then $5 else email end,
              email_verified = email_verified and not ($4 and email is distinct from $5),
-             name = case when $6 then $7 else name end,
-             role = coalesce($8, role),
-             is_active = coalesce($9, is_active),
-             password_hash = coalesce($10, password_hash),
+             pending_email = case
+                 when $6 then $7
+                 when $4 or $12::text is not null then null
+                 else pending_email
+             end,
+             name = case when $8 then $9 else name end,
+             role = coalesce($10, role),
+             is_active = coalesce($11, is_active),
+             password_hash = coalesce($12, password_hash),
              updated_at = now()
          where id = $1 returning",
         "",
@@ -228,6 +251,8 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
         changes.username.as_ref().and_then(Option::as_deref),
         changes.email.is_some(),
         changes.email.as_ref().and_then(Option::as_deref),
+        changes.pending_email.is_some(),
+        changes.pending_email.as_ref().and_then(Option::as_deref),
         changes.name.is_some(),
         changes.name.as_ref().and_then(Option::as_deref),
         changes.role as _,
@@ -236,6 +261,36 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
     )
     .fetch_one(db)
     .await
+}
+
+/// Writes down that an account's address is its owner's own. The row is locked.
+pub async fn verify_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update users set email_verified = true, updated_at = now()
+         where id = $1 and not email_verified",
+        id,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Gives an account the address that it was to have once it is verified. The row is locked.
+pub async fn take_pending_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update users
+         set email = pending_email, email_verified = true, pending_email = null, updated_at = now()
+         where id = $1",
+        id,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// The account that has this address.
+pub async fn find_by_email(db: impl PgExecutor<'_>, email: &str) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!("select id from users where email = $1", email).fetch_optional(db).await
 }
 
 /// Deletes an account whose row is locked and whose sessions have ended.

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis::config::Config;
+use portcullis::config::{Config, SmtpUrl};
+use portcullis::mail::{self, Mailer};
 use portcullis::state::App;
 use portcullis::{app, server, store};
 use reqwest::header::{COOKIE, HeaderMap, HeaderName, SET_COOKIE};
@@ -14,6 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 
 use crate::cluster::Database;
+use crate::smtp::Mailbox;
 
 /// The password of every account that the tests make.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -23,6 +25,7 @@ pub struct TestApp {
     pub base: String,
     pub pool: PgPool,
     pub config: Config,
+    state: App,
     database: Arc<Database>,
 }
 
@@ -49,6 +52,40 @@ impl TestApp {
         Self::on(Arc::new(Database::of(options)), config).await
     }
 
+    /// A service that hands its mails to a server.
+    pub async fn with_mail(mailbox: &Mailbox, change: impl FnOnce(&mut Config)) -> Self {
+        let configure = |config: &mut Config| {
+            config.smtp_url = Some(SmtpUrl::parse(&mailbox.url()).unwrap());
+            config.mail_from = Some("Example <auth@example.com>".parse().unwrap());
+            change(config);
+        };
+        Self::with(configure).await
+    }
+
+    /// Sends what is due in the outbox.
+    pub async fn deliver(&self) {
+        let mailer = Mailer::new(&self.config).unwrap();
+        while mail::deliver_due(&self.state, &mailer).await.unwrap() > 0 {}
+    }
+
+    /// Somebody who has registered with this address, and has not verified it.
+    pub async fn user_at(&self, email: &str) -> Client {
+        let mut client = self.anonymous();
+        let new = json!({"email": email, "password": PASSWORD});
+        client.user = client.post("/users", new).await.status(201).body["user"].clone();
+        client
+    }
+
+    /// Somebody whose address is verified, and who has been told nothing since.
+    pub async fn verified_user_at(&self, email: &str) -> Client {
+        let mut client = self.user_at(email).await;
+        self.sql("delete from outbox").await;
+        let verify = "update users set email_verified = true where id = $1::text::uuid";
+        sqlx::query(verify).bind(client.id()).execute(&self.pool).await.unwrap();
+        client.user = client.get("/me").await.ok();
+        client
+    }
+
     /// Another instance with the same settings over the same database.
     pub async fn replica(&self) -> Self {
         self.replica_with(self.config.clone()).await
@@ -61,11 +98,12 @@ impl TestApp {
 
     async fn on(database: Arc<Database>, config: Config) -> Self {
         let own = store::pool(database.options.clone(), &config);
-        let base = serve(App::new(config.clone(), own)).await;
+        let state = App::new(config.clone(), own);
+        let base = serve(state.clone()).await;
         // What the tests do themselves waits for as long as it takes.
         let pool =
             PgPoolOptions::new().max_connections(4).connect_lazy_with(database.options.clone());
-        Self { base, pool, config, database }
+        Self { base, pool, config, state, database }
     }
 
     /// For a pool of the test's own.

@@ -23,6 +23,7 @@ async fn me_is_the_current_user_and_never_a_hash() {
             "is_active",
             "last_login_at",
             "name",
+            "pending_email",
             "role",
             "updated_at",
             "username",

@@ -12,12 +12,12 @@ async fn a_user_changes_what_is_theirs_and_keeps_what_is_not_given() {
     let changed =
         user.patch("/me", json!({"name": " Alice ", "email": "Alice@Example.com"})).await.ok();
     assert_eq!(changed["name"], "Alice");
-    assert_eq!(changed["email"], "alice@example.com");
+    assert_eq!(changed["pending_email"], "alice@example.com");
     assert_eq!(changed["username"], user.username());
     let changed = user.patch("/me", json!({"username": "Alice", "name": null})).await.ok();
     assert_eq!(changed["username"], "alice");
     assert_eq!(changed["name"], Value::Null);
-    assert_eq!(changed["email"], "alice@example.com");
+    assert_eq!(changed["pending_email"], "alice@example.com");
     assert_eq!(user.get("/me").await.ok(), changed);
     assert_eq!(user.patch("/me", json!({})).await.ok()["username"], "alice");
 }
@@ -28,15 +28,19 @@ async fn a_user_keeps_a_name() {
     let user = app.user().await;
     let faults = user.patch("/me", json!({"username": null})).await.faults();
     assert_eq!(faults, [("username".to_owned(), "required".to_owned())]);
-    user.patch("/me", json!({"username": null, "email": "a@example.com"})).await.ok();
+    // One that is not verified yet is none.
+    let another = json!({"username": null, "email": "a@example.com"});
+    assert_eq!(user.patch("/me", another).await.faults()[0].1, "required");
+    let user = app.user_at("b@example.com").await;
     assert_eq!(user.patch("/me", json!({"email": null})).await.faults()[0].1, "required");
+    user.patch("/me", json!({"username": "bob", "email": null})).await.ok();
 }
 
 #[tokio::test]
 async fn a_name_that_is_taken_stays_so_and_wrong_ones_are_named() {
     let app = TestApp::start().await;
     let (user, other) = (app.user().await, app.user().await);
-    other.patch("/me", json!({"email": "other@example.com"})).await.ok();
+    app.user_at("other@example.com").await;
     user.patch("/me", json!({"username": other.username()})).await.problem(409, "username_taken");
     user.patch("/me", json!({"email": "OTHER@example.com"})).await.problem(409, "email_taken");
     let faults =
@@ -48,11 +52,9 @@ async fn a_name_that_is_taken_stays_so_and_wrong_ones_are_named() {
 }
 
 #[tokio::test]
-async fn another_email_address_needs_a_fresh_session_and_is_not_verified() {
+async fn another_email_address_needs_a_fresh_session_and_waits() {
     let app = TestApp::start().await;
-    let user = app.user().await;
-    user.patch("/me", json!({"email": "a@example.com"})).await.ok();
-    app.sql("update users set email_verified = true").await;
+    let user = app.verified_user_at("a@example.com").await;
     app.stale().await;
     let answer = user.patch("/me", json!({"email": "b@example.com"})).await;
     let answer = answer.problem(401, "reauthentication_required");
@@ -63,10 +65,11 @@ async fn another_email_address_needs_a_fresh_session_and_is_not_verified() {
     assert_eq!(same["email_verified"], true);
     user.post("/me/reauthenticate", json!({"password": PASSWORD})).await.ok();
     let changed = user.patch("/me", json!({"email": "b@example.com"})).await.ok();
-    assert_eq!(
-        (&changed["email"], &changed["email_verified"]),
-        (&json!("b@example.com"), &json!(false))
-    );
+    let fields = ["email", "email_verified", "pending_email"].map(|field| &changed[field]);
+    assert_eq!(fields, [&json!("a@example.com"), &json!(true), &json!("b@example.com")]);
+    assert_eq!(user.get("/me").await.ok(), changed);
+    let again = user.patch("/me", json!({"email": "a@example.com"})).await.ok();
+    assert_eq!(again["pending_email"], Value::Null);
 }
 
 #[tokio::test]

@@ -223,7 +223,14 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         ("PORTCULLIS_THROTTLE_NETWORK", "0/15m", "10/15m"),
         ("PORTCULLIS_THROTTLE_REGISTRATION", "9/never", "10/15m"),
         ("PORTCULLIS_PASSWORD_MIN_LENGTH", "7", "from 8 to 64"),
-        ("PORTCULLIS_REGISTRATION_PRIVACY", "on", "needs mail"),
+        ("PORTCULLIS_REGISTRATION_PRIVACY", "yes", "on, off"),
+        ("PORTCULLIS_REQUIRE_VERIFIED_EMAIL", "yes", "on, off"),
+        ("PORTCULLIS_LOGIN_CODE", "yes", "on, off"),
+        ("PORTCULLIS_MAIL_FROM", "Example", "Example <auth@example.com>"),
+        ("PORTCULLIS_RESET_URL", "/reset", "https://app.example.com/reset"),
+        ("PORTCULLIS_VERIFY_URL", "javascript:alert(1)", "http or https"),
+        ("PORTCULLIS_THROTTLE_MAIL", "5", "10/15m"),
+        ("PORTCULLIS_THROTTLE_MAIL_NETWORK", "5/0s", "10/15m"),
         ("PORTCULLIS_HEADER_TIMEOUT", "soon", "15m"),
         ("PORTCULLIS_MAX_CONNECTIONS", "0", "from 1 to"),
         ("PORTCULLIS_SHUTDOWN_GRACE", "0s", "from 1s"),
@@ -237,6 +244,19 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         }
         assert!(line.contains(value) || name == "PORTCULLIS_ADMIN_USERNAME", "{line}");
     }
+    for name in [
+        "PORTCULLIS_REGISTRATION_PRIVACY",
+        "PORTCULLIS_REQUIRE_VERIFIED_EMAIL",
+        "PORTCULLIS_LOGIN_CODE",
+    ] {
+        let settings = [(name, "on"), ("PORTCULLIS_PUBLIC_URL", "https://auth.example.com")];
+        let line = refusal(&directory.0, &settings, &[]);
+        assert!(line.contains(name) && line.contains("PORTCULLIS_SMTP_URL"), "{line}");
+    }
+    let line = refusal(&directory.0, &[("PORTCULLIS_SMTP_URL", "smtp://localhost:1025")], &[]);
+    assert!(line.contains("PORTCULLIS_MAIL_FROM"), "{line}");
+    let line = refusal(&directory.0, &[("PORTCULLIS_SMTP_URL", "http://a:hunter2@localhost")], &[]);
+    assert!(line.contains("smtp+starttls://") && !line.contains("hunter2"), "{line}");
     let secret = "mysql://user:hunter2@localhost/x";
     let line = refusal(&directory.0, &[("DATABASE_URL", secret)], &[]);
     assert!(line.contains("DATABASE_URL") && !line.contains("hunter2"), "{line}");
@@ -305,6 +325,7 @@ fn the_help_is_the_reference_of_all_settings_and_shows_no_secret() {
     let secret = [
         ("DATABASE_URL", "postgres://alice:hunter2@localhost/x"),
         ("PORTCULLIS_ADMIN_PASSWORD", "hunter2"),
+        ("PORTCULLIS_SMTP_URL", "smtp://a:hunter2@localhost"),
     ];
     let mut child =
         command(&directory.0, &secret).arg("--help").stdout(Stdio::piped()).spawn().unwrap();
@@ -318,7 +339,7 @@ fn the_help_is_the_reference_of_all_settings_and_shows_no_secret() {
         (name.starts_with("PORTCULLIS_") || name == "DATABASE_URL").then_some(name)
     });
     let names: std::collections::BTreeSet<_> = names.collect();
-    assert_eq!(names.len(), 37, "{names:?}");
+    assert_eq!(names.len(), 45, "{names:?}");
     for name in names {
         assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
     }

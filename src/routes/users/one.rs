@@ -101,7 +101,7 @@ pub(crate) async fn update_user(
     }
     let mut transaction = store::begin(&app.pool).await?;
     let actor = Actor::Admin(&admin);
-    let user = account::update(&mut transaction, id, &changes, actor, &client).await?;
+    let user = account::update(&mut transaction, id, changes, actor, &client).await?;
     transaction.commit().await?;
     Ok(Json(user))
 }

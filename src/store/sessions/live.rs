@@ -69,7 +69,7 @@ pub async fn find_live(
 ) -> sqlx::Result<Option<Live>> {
     let row = sqlx::query!(
         r#"select
-             u.id as user_id, u.username, u.email, u.email_verified, u.name, u.role as "role: Role",
+             u.id as user_id, u.username, u.email, u.email_verified, u.pending_email, u.name, u.role as "role: Role",
              u.is_active, u.created_at as user_created_at, u.updated_at, u.last_login_at,
              s.id, s.created_at, s.last_seen_at, s.expires_at, s.ends_at, s.remember,
              least(s.authenticated_at + $3::interval, s.protected_at) as "fresh_until!",
@@ -104,6 +104,7 @@ pub async fn find_live(
             username: row.username,
             email: row.email,
             email_verified: row.email_verified,
+            pending_email: row.pending_email,
             name: row.name,
             role: row.role,
             is_active: row.is_active,

@@ -16,6 +16,8 @@ pub struct Credentials {
     pub password_hash: SecretString,
     /// Whether the account may log in.
     pub is_active: bool,
+    /// Its address, if it has one that is not verified.
+    pub unverified_email: Option<String>,
 }
 
 impl Credentials {
@@ -37,7 +39,9 @@ pub async fn find_credentials(
     };
     sqlx::query_as!(
         Credentials,
-        "select id as user_id, password_hash, is_active from users
+        "select id as user_id, password_hash, is_active,
+             case when not email_verified then email end as unverified_email
+         from users
          where username = $1 or email = $2",
         username,
         email,
@@ -53,7 +57,10 @@ pub async fn find_credentials_of(
 ) -> sqlx::Result<Option<Credentials>> {
     sqlx::query_as!(
         Credentials,
-        "select id as user_id, password_hash, is_active from users where id = $1",
+        "select id as user_id, password_hash, is_active,
+             case when not email_verified then email end as unverified_email
+         from users
+         where id = $1",
         id,
     )
     .fetch_optional(db)
@@ -109,6 +116,26 @@ pub async fn record_login(
         id,
         hash,
         rehashed,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Writes down a login by a code that was mailed to this address, which is known to be the owner's own
+/// by that. The row is locked.
+///
+/// `None` when the account was disabled or deleted or got another address meanwhile.
+pub async fn record_login_by_mail(
+    connection: &mut PgConnection,
+    id: Uuid,
+    email: &str,
+) -> sqlx::Result<Option<User>> {
+    query_user!(
+        "update users set last_login_at = now(), email_verified = true
+         where id = $1 and is_active and email = $2 returning",
+        "",
+        id,
+        email,
     )
     .fetch_optional(connection)
     .await

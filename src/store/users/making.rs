@@ -18,6 +18,8 @@ pub struct NewUser {
     pub name: Option<String>,
     /// What it may do.
     pub role: Role,
+    /// Whether the address is known to be the person's own.
+    pub email_verified: bool,
 }
 
 impl NewUser {
@@ -31,8 +33,8 @@ impl NewUser {
 /// Makes an account.
 pub async fn insert(db: impl PgExecutor<'_>, user: &NewUser, hash: &str) -> sqlx::Result<User> {
     query_user!(
-        "insert into users (id, username, email, name, role, password_hash)
-         values ($1, $2, $3, $4, $5, $6) returning",
+        "insert into users (id, username, email, name, role, password_hash, email_verified)
+         values ($1, $2, $3, $4, $5, $6, $7) returning",
         "",
         Uuid::now_v7(),
         user.username.as_deref(),
@@ -40,6 +42,7 @@ pub async fn insert(db: impl PgExecutor<'_>, user: &NewUser, hash: &str) -> sqlx
         user.name.as_deref(),
         user.role as _,
         hash,
+        user.email_verified,
     )
     .fetch_one(db)
     .await
@@ -61,8 +64,9 @@ pub struct ImportedUser {
 /// Makes an account that comes from another service; `None` when one of its names is taken.
 pub async fn import(db: impl PgExecutor<'_>, user: &ImportedUser) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
-        "insert into users (id, username, email, name, role, password_hash, is_active, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()))
+        "insert into users
+             (id, username, email, name, role, password_hash, is_active, created_at, email_verified)
+         values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), $9)
          on conflict do nothing returning id",
         Uuid::now_v7(),
         user.new.username.as_deref(),
@@ -72,6 +76,7 @@ pub async fn import(db: impl PgExecutor<'_>, user: &ImportedUser) -> sqlx::Resul
         user.password_hash,
         user.is_active,
         user.created_at,
+        user.new.email_verified,
     )
     .fetch_optional(db)
     .await
@@ -98,8 +103,8 @@ pub async fn insert_first_admin(
     hash: &str,
 ) -> sqlx::Result<Option<User>> {
     query_user!(
-        "insert into users (id, username, email, name, role, password_hash)
-         select $1, $2, $3, $4, 'admin', $5
+        "insert into users (id, username, email, name, role, password_hash, email_verified)
+         select $1, $2, $3, $4, 'admin', $5, $6
          where not exists (select from users where role = 'admin')
          on conflict do nothing returning",
         "",
@@ -108,6 +113,7 @@ pub async fn insert_first_admin(
         user.email.as_deref(),
         user.name.as_deref(),
         hash,
+        user.email_verified,
     )
     .fetch_optional(db)
     .await

@@ -1,0 +1,88 @@
+//! New passwords, and what they make void.
+
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::audit::{Event, Kind};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::store::one_time_tokens::{self, Owner, Purpose, Token};
+use crate::store::outbox;
+use crate::store::users::{self, Changes, Credentials, User};
+use crate::store::{api_tokens, known_devices, sessions, throttles};
+use crate::{names, throttle};
+
+/// Gives an account the password that its owner chose, and ends its other sessions. The current
+/// password was `verified`.
+///
+/// # Errors
+/// `InvalidCredentials` when the account changed since, and those of the database.
+pub async fn change_password(
+    connection: &mut PgConnection,
+    verified: &Credentials,
+    hash: String,
+    current: Uuid,
+    client: &Client,
+) -> Result<User> {
+    let locked = users::lock_verified(&mut *connection, verified).await?;
+    let id = locked.ok_or(Error::InvalidCredentials)?.id;
+    let changed = Event::new(Kind::PasswordChanged, client).by_own(id).session(current);
+    let user = set(connection, id, hash).await?;
+    sessions::delete_all(&mut *connection, id, Some(current)).await?;
+    make_strangers(connection, &user, client.device_hash.as_deref()).await?;
+    changed.record(connection).await?;
+    Ok(user)
+}
+
+/// Gives an account the password that somebody chose who had a mail to its address, and ends all its
+/// sessions. Whoever made an account with an address that was never verified need not be the one who
+/// reads its mail, so their API tokens end, too.
+///
+/// `None` when the token does not stand any more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn reset_password(
+    connection: &mut PgConnection,
+    token: &Token,
+    hash: String,
+    client: &Client,
+) -> Result<Option<()>> {
+    let Owner::User(id) = token.owner else { return Ok(None) };
+    let before = users::lock_by_email(&mut *connection, &token.email).await?;
+    let Some(before) = before.filter(|user| user.id == id) else { return Ok(None) };
+    if !one_time_tokens::spend(connection, Purpose::ResetPassword, token).await? {
+        return Ok(None);
+    }
+    users::verify_email(&mut *connection, id).await?;
+    let user = set(connection, id, hash).await?;
+    sessions::delete_all(&mut *connection, id, None).await?;
+    if !before.email_verified {
+        api_tokens::delete_all(&mut *connection, id).await?;
+    }
+    make_strangers(connection, &user, client.device_hash.as_deref()).await?;
+    let changed = Event::new(Kind::PasswordChanged, client).by_own(id);
+    changed.details(json!({"by": "mail"})).record(connection).await?;
+    Ok(Some(()))
+}
+
+async fn set(connection: &mut PgConnection, id: Uuid, hash: String) -> Result<User> {
+    let changes = Changes { password_hash: Some(hash), ..Changes::default() };
+    Ok(users::update(connection, id, &changes).await?)
+}
+
+/// What follows from a new password, besides the end of sessions: whoever knew the old one is a stranger
+/// now, mails that open the account are void, tries at the old one count no more, and the owner is told.
+pub(super) async fn make_strangers(
+    connection: &mut PgConnection,
+    user: &User,
+    but: Option<&[u8]>,
+) -> Result<()> {
+    known_devices::forget(&mut *connection, user.id, but).await?;
+    super::email::void(connection, user).await?;
+    let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
+    throttles::clear(&mut *connection, &throttle::account_keys(names), None).await?;
+    let kind = outbox::Kind::PasswordChanged;
+    Ok(outbox::insert_to_owner(connection, Some(user.id), kind, &json!({})).await?)
+}

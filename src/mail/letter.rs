@@ -1,0 +1,226 @@
+//! What each mail says.
+//!
+//! Nothing in a mail is what somebody else chose, such as a name: whoever registers with the address of
+//! another could have us send them anything.
+
+use std::time::Duration;
+
+use askama::Template;
+use serde_json::Value;
+use time::OffsetDateTime;
+use url::Url;
+
+/// What a mail says, in any form.
+#[derive(Debug, Default)]
+pub struct Letter {
+    /// The subject.
+    pub subject: &'static str,
+    before: Vec<String>,
+    link: Option<Link>,
+    code: Option<TypedCode>,
+    after: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Link {
+    label: &'static str,
+    url: Url,
+}
+
+#[derive(Debug)]
+struct TypedCode {
+    label: &'static str,
+    text: String,
+}
+
+/// What opens something, as the mail shows it.
+#[derive(Debug)]
+pub struct Key {
+    /// The link that holds the token.
+    pub link: Url,
+    /// The code that may be typed instead.
+    pub code: String,
+    /// How long they stand.
+    pub lifetime: Duration,
+}
+
+#[derive(Template)]
+#[template(path = "letter.txt")]
+struct Text<'a> {
+    letter: &'a Letter,
+    service: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "letter.html")]
+struct Html<'a> {
+    letter: &'a Letter,
+    service: &'a str,
+}
+
+impl Letter {
+    /// As plain text, from a service of this name.
+    ///
+    /// # Errors
+    /// None: it writes to memory.
+    pub fn text(&self, service: &str) -> askama::Result<String> {
+        Text { letter: self, service }.render()
+    }
+
+    /// As HTML, from a service of this name.
+    ///
+    /// # Errors
+    /// None: it writes to memory.
+    pub fn html(&self, service: &str) -> askama::Result<String> {
+        Html { letter: self, service }.render()
+    }
+
+    /// Prove that the address is yours.
+    #[must_use]
+    pub fn verify_email(service: &str, key: Key) -> Self {
+        let asked = format!(
+            "Somebody, probably you, gave this email address to {service}. To confirm that it is yours, open this page:"
+        );
+        let not_me = "If it was not you, do nothing, and it will not be taken for yours.";
+        Self::with_key("Confirm your email address", asked, "Confirm the address", key, not_me)
+    }
+
+    /// The address is taken: for whoever has it, when somebody wants an account with it.
+    #[must_use]
+    pub fn email_taken(service: &str) -> Self {
+        Self::notice(
+            "You have an account already",
+            [
+                format!("Somebody, probably you, wanted an account at {service} with this email address."),
+                "There is one already. Log in with this address; if you have forgotten the password, ask for a new one.".to_owned(),
+                "If it was not you, you need not do anything: nothing has changed.".to_owned(),
+            ],
+        )
+    }
+
+    /// Choose a new password.
+    #[must_use]
+    pub fn reset_password(service: &str, key: Key) -> Self {
+        let asked = format!(
+            "Somebody, probably you, asked for a new password for your account at {service}. To choose one, open this page:"
+        );
+        let not_me = "If it was not you, do nothing: your password stays as it is.";
+        Self::with_key("Choose a new password", asked, "Choose a new password", key, not_me)
+    }
+
+    /// Log in by a code.
+    #[must_use]
+    pub fn log_in(service: &str, code: String, lifetime: Duration) -> Self {
+        Self {
+            subject: "Your code to log in",
+            code: Some(TypedCode { label: "To log in, enter this code where you asked for it:", text: code }),
+            after: vec![
+                format!("It is for {service} alone, good for {}, and once. Give it to nobody: we never ask for it.", words(lifetime)),
+                "If you did not ask for it, do nothing. Somebody may have typed your address by mistake.".to_owned(),
+            ],
+            ..Self::default()
+        }
+    }
+
+    /// The password was changed.
+    #[must_use]
+    pub fn password_changed(service: &str, at: OffsetDateTime) -> Self {
+        Self::notice(
+            "Your password was changed",
+            [
+                format!("The password of your account at {service} was changed on {}.", moment(at)),
+                "Everybody who was logged in to the account elsewhere has been logged out.".to_owned(),
+                "If it was not you, ask for a new password where you log in, and then look at your API tokens.".to_owned(),
+            ],
+        )
+    }
+
+    /// A client that the account does not know has logged in; `details` tell which.
+    #[must_use]
+    pub fn new_device(service: &str, at: OffsetDateTime, details: &Value) -> Self {
+        let device = details["device"].as_str().unwrap_or("An unknown device");
+        let from = details["ip"].as_str().map(|ip| format!(" from the address {ip}"));
+        let from = from.unwrap_or_default();
+        Self::notice(
+            "A new device has logged in",
+            [
+                format!("A device that is new to your account at {service} has logged in:"),
+                format!("{device}{from}, on {}.", moment(at)),
+                "If it was not you, change your password at once: that logs it out.".to_owned(),
+            ],
+        )
+    }
+
+    /// The account has another address now: for whoever has the old one.
+    #[must_use]
+    pub fn email_changed(service: &str, at: OffsetDateTime) -> Self {
+        Self::notice(
+            "Your email address was changed",
+            [
+                format!(
+                    "Your account at {service} no longer has this email address since {}.",
+                    moment(at)
+                ),
+                "If it was not you, somebody else may have your account: turn to those who run the service.".to_owned(),
+            ],
+        )
+    }
+
+    /// Wrong passwords have used up the limit on them.
+    #[must_use]
+    pub fn account_locked(service: &str, at: OffsetDateTime) -> Self {
+        Self::notice(
+            "Too many wrong passwords",
+            [
+                format!("On {}, somebody gave wrong passwords for your account at {service} so often that it takes no more for some minutes.", moment(at)),
+                "Devices that you have logged in with before are not kept out.".to_owned(),
+                "If it was not you, you need not do anything, as long as your password is hard to guess and used nowhere else.".to_owned(),
+            ],
+        )
+    }
+
+    /// To try whether mails arrive.
+    #[must_use]
+    pub fn test(service: &str) -> Self {
+        let text = format!("{service} can send mails: this is one, sent by `portcullis doctor`.");
+        Self::notice("A test", [text])
+    }
+
+    fn notice<const N: usize>(subject: &'static str, paragraphs: [String; N]) -> Self {
+        Self { subject, before: paragraphs.into(), ..Self::default() }
+    }
+
+    fn with_key(
+        subject: &'static str,
+        asked: String,
+        label: &'static str,
+        key: Key,
+        not_me: &str,
+    ) -> Self {
+        let lifetime = format!("Both are good for {}, and once.", words(key.lifetime));
+        Self {
+            subject,
+            before: vec![asked],
+            link: Some(Link { label, url: key.link }),
+            code: Some(TypedCode {
+                label: "Or enter this code where you are asked for it:",
+                text: key.code,
+            }),
+            after: vec![lifetime, not_me.to_owned()],
+        }
+    }
+}
+
+/// A duration in words, to the minute.
+fn words(duration: Duration) -> String {
+    match duration.as_secs() / 60 {
+        minutes if minutes % 60 == 0 => format!("{} hours", minutes / 60),
+        minutes => format!("{minutes} minutes"),
+    }
+}
+
+/// A time in words, to the minute.
+fn moment(at: OffsetDateTime) -> String {
+    let (day, month, year) = (at.day(), at.month(), at.year());
+    format!("{day} {month} {year} at {:02}:{:02} UTC", at.hour(), at.minute())
+}

@@ -1,0 +1,171 @@
+//! How mails go: to a server, or, in development, to the log and to files.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lettre::message::header::{Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use tokio::io::AsyncWriteExt as _;
+
+use super::letter::Letter;
+use crate::config::Config;
+
+/// What the server, or the way to it, has against a mail.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long a server may take for each of its answers.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Whom mails are from, and how they go.
+#[derive(Clone, Debug)]
+pub struct Mailer {
+    from: Mailbox,
+    /// What its mails call the service.
+    pub service: String,
+    way: Way,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Server(AsyncSmtpTransport<Tokio1Executor>),
+    /// For development: whoever reads these can take over accounts.
+    LogAndFiles(PathBuf),
+    Nowhere,
+}
+
+/// A mail on its way.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// Where it goes.
+    pub to: &'a str,
+    /// What names it, here and for those that it passes: a second copy has the same.
+    pub id: &'a str,
+    /// What it says.
+    pub letter: &'a Letter,
+}
+
+/// Says that a program sent it, so that none answers it (RFC 3834 §5).
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, BoxError> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+impl Mailer {
+    /// A mailer as the settings have it. It connects when there is a mail.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let host = config.public_url.host();
+        let own = || format!("Portcullis <portcullis@{host}>").parse();
+        let from = config.mail_from.clone().map_or_else(own, Ok);
+        let from = from.map_err(|_| {
+            format!(
+                "PORTCULLIS_MAIL_FROM is needed: {host} makes no address that mails can be from"
+            )
+        })?;
+        let service = from.name.clone().unwrap_or_else(|| host.to_owned());
+        let way = match &config.smtp_url {
+            Some(url) => {
+                let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.connection())
+                    .map_err(|error| format!("PORTCULLIS_SMTP_URL ({url}): {error}"))?;
+                Way::Server(server.timeout(Some(ANSWER_WITHIN)).build())
+            }
+            None if config.has_mail() => Way::LogAndFiles(config.data_dir.join("mail")),
+            None => Way::Nowhere,
+        };
+        Ok(Self { from, service, way })
+    }
+
+    /// Where mails go, for a person.
+    #[must_use]
+    pub fn place(&self, config: &Config) -> String {
+        match (&self.way, &config.smtp_url) {
+            (Way::LogAndFiles(dir), _) => {
+                format!("this log, and {}/*.eml (no PORTCULLIS_SMTP_URL)", dir.display())
+            }
+            (Way::Server(_), Some(url)) => url.to_string(),
+            _ => "nowhere (no PORTCULLIS_SMTP_URL)".to_owned(),
+        }
+    }
+
+    /// Whether mails go anywhere.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !matches!(self.way, Way::Nowhere)
+    }
+
+    /// Connects to the server, with TLS and the login as they are set, and sends nothing.
+    ///
+    /// # Errors
+    /// What the server, or the way to it, has against it.
+    pub async fn try_connection(&self) -> Result<(), BoxError> {
+        match &self.way {
+            Way::Server(server) => match server.test_connection().await? {
+                true => Ok(()),
+                false => Err("the server did not answer".into()),
+            },
+            Way::LogAndFiles(_) | Way::Nowhere => Ok(()),
+        }
+    }
+
+    /// Sends a mail.
+    ///
+    /// # Errors
+    /// What the server, or the way to it, has against it.
+    pub async fn send(&self, mail: &Outgoing<'_>) -> Result<(), BoxError> {
+        let message = self.message(mail)?;
+        match &self.way {
+            Way::Server(server) => server.send(message).await.map(drop).map_err(BoxError::from),
+            Way::LogAndFiles(dir) => {
+                let file = dir.join(format!("{}.eml", mail.id));
+                let text = mail.letter.text(&self.service)?;
+                tracing::info!(to = mail.to, subject = mail.letter.subject, file = %file.display(), "mail\n{text}");
+                // Where nothing can be written, as in a container, the log must do.
+                if let Err(error) = write(&file, &message.formatted()).await {
+                    tracing::warn!(%error, file = %file.display(), "the mail is in the log only");
+                }
+                Ok(())
+            }
+            Way::Nowhere => Ok(()),
+        }
+    }
+
+    fn message(&self, mail: &Outgoing<'_>) -> Result<Message, BoxError> {
+        let (letter, service) = (mail.letter, self.service.as_str());
+        let bodies =
+            MultiPart::alternative_plain_html(letter.text(service)?, letter.html(service)?);
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(None, mail.to.parse()?))
+            .subject(letter.subject)
+            .message_id(Some(format!("<{}@{}>", mail.id, self.from.email.domain())))
+            .header(AutoSubmitted)
+            .multipart(bodies)?;
+        Ok(message)
+    }
+}
+
+/// Writes a file that only its owner can read.
+async fn write(file: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(dir) = file.parent() {
+        tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).await?;
+    }
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(file).await?;
+    file.write_all(bytes).await?;
+    file.flush().await
+}

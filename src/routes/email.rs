@@ -1,0 +1,89 @@
+//! `/email`: proving that an address is one's own.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::extract::{Json, Query};
+use crate::one_time::Proof;
+use crate::problem_examples::{problems, rate_limited};
+use crate::routes::link::{Link, open};
+use crate::state::App;
+use crate::store::one_time_tokens::Purpose;
+use crate::{account, schemas, store};
+
+/// What the mail held: either `token`, or `email` and `code`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"email": "alice@example.com", "code": "K7M2-9QXD"}))]
+pub(super) struct VerifyEmail {
+    /// The token of the link.
+    #[schema(value_type = Option<String>, format = Password)]
+    token: Option<SecretString>,
+    /// The address that the mail went to.
+    #[schema(schema_with = schemas::email)]
+    email: Option<String>,
+    /// The code, in any case, with or without the hyphen.
+    #[schema(value_type = Option<String>, format = Password)]
+    code: Option<SecretString>,
+}
+
+problems!(VerifyProblems: Error::EmailTaken, Error::UsernameTaken, rate_limited(), Error::Busy);
+
+/// Verify an email address
+///
+/// With the token of the link, or the address and the code, once, within a day. The address is then the
+/// account's own; one that was pending takes the place of the old one. Where registration hides which
+/// addresses are taken, this makes the account.
+#[utoipa::path(
+    post, path = "/email/verify", tag = "mail", request_body = VerifyEmail,
+    responses((status = NO_CONTENT, description = "The address is verified"), VerifyProblems),
+)]
+pub(super) async fn verify_email(
+    State(app): State<App>,
+    client: Client,
+    Json(request): Json<VerifyEmail>,
+) -> Result<StatusCode> {
+    let (token, email, code) = (&request.token, &request.email, &request.code);
+    let proof = Proof::read(token.as_ref(), email.as_deref(), code.as_ref())?;
+    let found = proof.find(&app, &client, Purpose::VerifyEmail).await?;
+    let token = found.ok_or_else(|| proof.refused())?;
+    let mut transaction = store::begin(&app.pool).await?;
+    let verified = account::verify_email(&mut transaction, &token, &client).await?;
+    verified.ok_or_else(|| proof.refused())?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Where the link in the mail leads
+///
+/// On to the frontend's page (`PORTCULLIS_VERIFY_URL`), with the token. Opening it changes nothing.
+#[utoipa::path(
+    get, path = "/email/verify", tag = "mail", params(Link),
+    responses(
+        (status = SEE_OTHER, description = "The frontend's page", headers(("location" = String, description = "The page, with `?token=`"))),
+        (status = OK, description = "A page that says how to go on, where the frontend has none", content_type = "text/html", body = String),
+    ),
+)]
+pub(super) async fn open_verify_link(State(app): State<App>, Query(link): Query<Link>) -> Response {
+    open(app.config.verify_url.as_ref(), &link, "PORTCULLIS_VERIFY_URL", "POST /email/verify")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let request: VerifyEmail =
+            from_value(json!({"token": "hunter2", "code": "hunter2"})).unwrap();
+        assert!(!format!("{request:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,33 @@
+//! `POST /me/email/verify`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use crate::auth::CurrentUser;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::one_time;
+use crate::problem_examples::{problems, rate_limited};
+use crate::state::App;
+use crate::store::outbox::NewMail;
+
+problems!(VerifyProblems: Error::NothingToVerify, rate_limited());
+
+/// Send the mail that verifies your address again
+///
+/// To the address that is pending, or else to the account's own, if that is not verified yet.
+#[utoipa::path(
+    post, path = "/me/email/verify", tag = "me",
+    security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
+    responses((status = ACCEPTED, description = "A mail is on its way"), VerifyProblems),
+)]
+pub(crate) async fn request_verification(
+    State(app): State<App>,
+    client: Client,
+    CurrentUser { user, .. }: CurrentUser,
+) -> Result<StatusCode> {
+    let unverified = user.email.filter(|_| !user.email_verified);
+    let email = user.pending_email.or(unverified).ok_or(Error::NothingToVerify)?;
+    one_time::ask(&app, &client, &NewMail::to_verify(user.id, &email)).await?;
+    Ok(StatusCode::ACCEPTED)
+}

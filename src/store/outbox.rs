@@ -1,0 +1,204 @@
+//! Mails that are to be sent.
+//!
+//! A row stands in the transaction of what it tells, and until its mail was sent. Whoever sends it
+//! claims it for a while: a mail whose sender has died is due again, so at worst it is sent twice.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::PgExecutor;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::store::interval;
+
+/// What a mail is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum Kind {
+    /// Prove that the address is yours.
+    VerifyEmail,
+    /// Choose a new password.
+    ResetPassword,
+    /// Log in by a code.
+    LogIn,
+    /// The password was changed.
+    PasswordChanged,
+    /// A client that the account does not know has logged in.
+    NewDevice,
+    /// The account has another address now.
+    EmailChanged,
+    /// Wrong passwords have used up the limit on them.
+    AccountLocked,
+}
+
+impl Kind {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::VerifyEmail => "verify_email",
+            Self::ResetPassword => "reset_password",
+            Self::LogIn => "log_in",
+            Self::PasswordChanged => "password_changed",
+            Self::NewDevice => "new_device",
+            Self::EmailChanged => "email_changed",
+            Self::AccountLocked => "account_locked",
+        }
+    }
+}
+
+/// A mail that is to be sent.
+#[derive(Debug)]
+pub struct NewMail<'a> {
+    /// What it is about.
+    pub kind: Kind,
+    /// Where it goes.
+    pub email: &'a str,
+    /// Whose account it is about, if that is known.
+    pub user_id: Option<Uuid>,
+    /// The account that it is to make.
+    pub registration_id: Option<Uuid>,
+}
+
+impl<'a> NewMail<'a> {
+    /// To the owner of an address that an account has or is to have, so that they can prove that it is
+    /// theirs.
+    #[must_use]
+    pub fn to_verify(user_id: Uuid, email: &'a str) -> Self {
+        Self { kind: Kind::VerifyEmail, email, user_id: Some(user_id), registration_id: None }
+    }
+
+    /// To an address, about whatever account may have it.
+    #[must_use]
+    pub fn to_address(kind: Kind, email: &'a str) -> Self {
+        Self { kind, email, user_id: None, registration_id: None }
+    }
+}
+
+/// A mail that was claimed.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// Names the mail; of two, the later one has the higher.
+    pub id: i64,
+    /// What it is about.
+    pub kind: Kind,
+    /// Where it goes.
+    pub email: String,
+    /// Whose account it is about, if that is known.
+    pub user_id: Option<Uuid>,
+    /// The account that it is to make.
+    pub registration_id: Option<Uuid>,
+    /// What it tells, by its kind.
+    pub details: Value,
+    /// When it was written.
+    pub created_at: OffsetDateTime,
+    /// Which try this is, from 1.
+    pub attempts: i32,
+}
+
+/// Adds a mail.
+pub async fn insert(db: impl PgExecutor<'_>, new: &NewMail<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into outbox (kind, email, user_id, registration_id) values ($1, $2, $3, $4)",
+        new.kind as _,
+        new.email,
+        new.user_id,
+        new.registration_id,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Adds a mail to the owner of an account, if the account has an address that is known to be theirs.
+pub async fn insert_to_owner(
+    db: impl PgExecutor<'_>,
+    user_id: Option<Uuid>,
+    kind: Kind,
+    details: &Value,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"insert into outbox (kind, email, user_id, details)
+           select $2, email, id, $3 from users
+           where id = $1 and email_verified and email is not null"#,
+        user_id,
+        kind as _,
+        details,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Claims up to `limit` mails that are due, for so long.
+pub async fn claim(
+    db: impl PgExecutor<'_>,
+    lease: Duration,
+    limit: i64,
+) -> sqlx::Result<Vec<Mail>> {
+    sqlx::query_as!(
+        Mail,
+        r#"update outbox set attempts = attempts + 1, due_at = now() + $1::interval
+           where id in (
+               select id from outbox where due_at <= now()
+               order by due_at
+               limit $2
+               for update skip locked
+           )
+           returning id, kind as "kind: Kind", email, user_id, registration_id, details, created_at,
+               attempts"#,
+        interval(lease)?,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Whether a mail is still to be sent.
+pub async fn stands(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"select exists (select from outbox where id = $1) as "stands!""#, id)
+        .fetch_one(db)
+        .await
+}
+
+/// Deletes a mail: it was sent, or is no longer to be.
+pub async fn delete(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<()> {
+    sqlx::query!("delete from outbox where id = $1", id).execute(db).await.map(drop)
+}
+
+/// Deletes the mails to an address by which somebody could get at an account.
+pub async fn void(db: impl PgExecutor<'_>, email: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from outbox
+         where email = $1 and kind in ('reset_password', 'log_in')",
+        email,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Puts off a mail that could not be sent; `false` when it is older than `keep`, and so deleted.
+pub async fn put_off(
+    db: impl PgExecutor<'_>,
+    id: i64,
+    by: Duration,
+    keep: Duration,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"with given_up as (
+               delete from outbox where id = $1 and created_at + $3::interval <= now()
+               returning id
+           ), put_off as (
+               update outbox set due_at = now() + $2::interval
+               where id = $1 and created_at + $3::interval > now()
+           )
+           select not exists (select from given_up) as "put_off!""#,
+        id,
+        interval(by)?,
+        interval(keep)?,
+    )
+    .fetch_one(db)
+    .await
+}

@@ -1,0 +1,65 @@
+//! Accounts that are to be made as soon as their address is verified.
+
+use std::time::Duration;
+
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use crate::store::interval;
+use crate::store::users::{NewUser, Role};
+
+/// An account that is to be made.
+#[derive(Debug)]
+pub struct Registration {
+    /// What it is to be called.
+    pub new: NewUser,
+    /// The hash of its password.
+    pub password_hash: String,
+}
+
+/// Writes down who wants an account, and returns the id. The address is given.
+pub async fn insert(db: impl PgExecutor<'_>, new: &NewUser, hash: &str) -> sqlx::Result<Uuid> {
+    sqlx::query_scalar!(
+        "insert into registrations (id, email, username, name, password_hash)
+         values ($1, $2, $3, $4, $5) returning id",
+        Uuid::now_v7(),
+        new.email.as_deref(),
+        new.username.as_deref(),
+        new.name.as_deref(),
+        hash,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Takes out a registration; its tokens go with it.
+pub async fn take(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Registration>> {
+    let row = sqlx::query!(
+        "delete from registrations where id = $1 returning email, username, name, password_hash",
+        id,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| {
+        let (username, email, name) = (row.username, Some(row.email), row.name);
+        let new = NewUser { username, email, name, role: Role::User, email_verified: true };
+        Registration { new, password_hash: row.password_hash }
+    }))
+}
+
+/// Deletes up to `limit` registrations of so long ago, and returns how many.
+pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx::Result<u64> {
+    sqlx::query!(
+        "delete from registrations where id in (
+             select id from registrations where created_at < now() - $1::interval
+             order by created_at
+             limit $2
+             for update skip locked
+         )",
+        interval(keep)?,
+        limit,
+    )
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
+}
