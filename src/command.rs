@@ -1,6 +1,7 @@
 //! The command line: what each command does.
 
 mod database;
+pub mod doctor;
 pub mod health;
 pub mod import;
 pub mod serve;

@@ -21,6 +21,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::sleep;
 
+use account::Account;
 pub use error::EmbeddedError;
 use home::Home;
 use server::Server;
@@ -92,6 +93,20 @@ impl Embedded {
             sleep(PAUSE).await;
         }
         Err(EmbeddedError::InUse { data_dir: home.dir })
+    }
+
+    /// Whether there is a cluster for `data_dir`. Makes nothing, not even the directory; when there is
+    /// none, there must be the binaries to make one with.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddedError::NoBinaries`], and whatever keeps the directory from being found.
+    pub async fn is_made(data_dir: &Path) -> Result<bool, EmbeddedError> {
+        refuse_options()?;
+        if Home::is_made(data_dir).await? {
+            return Ok(true);
+        }
+        binaries::find(&Account::choose(None)?, None).await.map(|_| false)
     }
 
     /// Starts a server on a new cluster in a temporary directory, for tests: quick rather than

@@ -6,4 +6,4 @@ mod mailer;
 
 pub use self::delivery::{deliver_due, run};
 pub use self::letter::Letter;
-pub use self::mailer::{Mailer, Outgoing};
+pub use self::mailer::{BoxError, Mailer, Outgoing};

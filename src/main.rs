@@ -1,10 +1,10 @@
-//! The command line: serve (the default), migrate, openapi, health, user.
+//! The command line: serve (the default), migrate, doctor, openapi, health, user.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use portcullis::command::{self, health, serve, user};
+use portcullis::command::{self, doctor, health, serve, user};
 use portcullis::config::{self, Config, LogFormat, SECRETS_HELP};
 use portcullis::openapi;
 use tracing_subscriber::EnvFilter;
@@ -26,6 +26,8 @@ enum Command {
     Serve(Box<Config>),
     /// Bring the database's schema up to date, and end
     Migrate,
+    /// Look at the settings, cookies, the database and mail, and explain what is wrong
+    Doctor(doctor::Doctor),
     /// Print the OpenAPI document
     Openapi,
     /// Ask the service on this machine whether it is alive
@@ -37,7 +39,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(line) => {
             eprintln!("portcullis: {line}");
             ExitCode::FAILURE
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), String> {
+fn run() -> Result<ExitCode, String> {
     // Before any thread is started: reading it sets environment variables.
     match dotenvy::from_path(".env") {
         // The line may hold a secret, so it is not shown.
@@ -56,18 +58,27 @@ fn run() -> Result<(), String> {
         _ => {}
     }
     let mut grammar = config::prepare(Cli::command());
+    // It tells by itself what is wrong with the environment, and no flag can come before it.
+    if std::env::args_os().nth(1).is_some_and(|command| command == "doctor") {
+        grammar = grammar.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+    }
     let matches = grammar.try_get_matches_from_mut(std::env::args_os());
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match cli {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
-            return error.print().map_err(|error| error.to_string());
+            error.print().map_err(|error| error.to_string())?;
+            return Ok(ExitCode::SUCCESS);
         }
         Err(error) => return Err(config::explain(&error, &grammar)),
     };
-    match cli.command {
+    let done = match cli.command {
         None => start(cli.config.complete()?, serve::run),
         Some(Command::Serve(config)) => start(config.complete()?, serve::run),
+        Some(Command::Doctor(doctor)) => {
+            let (config, wrong) = Config::inspect()?;
+            return start(config, async |config| doctor::run(&config, &wrong, &doctor).await);
+        }
         Some(Command::Openapi) => {
             print!("{}", openapi::json().map_err(|error| error.to_string())?);
             Ok(())
@@ -82,14 +93,15 @@ fn run() -> Result<(), String> {
             println!("{}", user::run(&config, command).await?);
             Ok(())
         }),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Starts the log and the threads, and runs a command on them.
-fn start(
+fn start<T>(
     config: Config,
-    run: impl AsyncFnOnce(Config) -> Result<(), String>,
-) -> Result<(), String> {
+    run: impl AsyncFnOnce(Config) -> Result<T, String>,
+) -> Result<T, String> {
     let filter = EnvFilter::try_new(&config.log).map_err(|error| error.to_string())?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

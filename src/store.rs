@@ -5,6 +5,7 @@
 
 pub mod api_tokens;
 pub mod audit_events;
+pub mod diagnosis;
 pub mod known_devices;
 pub mod one_time_tokens;
 pub mod outbox;
@@ -16,7 +17,7 @@ pub mod users;
 
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{
@@ -79,9 +80,7 @@ pub async fn ping(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
 /// # Errors
 /// When the database cannot be reached or a migration fails.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
-    let mut migrator = sqlx::migrate!();
-    // An older replica may restart beside a newer schema: within a release they only add.
-    migrator.set_ignore_missing(true);
+    let migrator = migrator();
     // A connection of its own, since the lock belongs to it; a pooler must not hand it on between
     // transactions.
     let mut connection = options.connect().await?;
@@ -90,6 +89,15 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
     sqlx::raw_sql(session).execute(&mut connection).await?;
     migrator.run_direct(&mut connection).await?;
     Ok(connection.close().await?)
+}
+
+/// The migrations that this binary has.
+#[must_use]
+pub fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!();
+    // An older replica may restart beside a newer schema: within a release they only add.
+    migrator.set_ignore_missing(true);
+    migrator
 }
 
 fn interval(duration: Duration) -> sqlx::Result<PgInterval> {

@@ -22,6 +22,8 @@ use crate::{app, names, server, store, sweep};
 
 /// The setting that holds the first admin's password.
 const ADMIN_PASSWORD: &str = "PORTCULLIS_ADMIN_PASSWORD";
+/// How long mails on their way have when the service ends.
+const FINISH_MAILS_WITHIN: Duration = Duration::from_secs(5);
 /// How long connections have to come back when the service ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -66,7 +68,7 @@ pub async fn run(config: Config) -> Result<(), String> {
             };
             sweep.abort();
             // One that was cut off would be sent twice.
-            let _ = tokio::time::timeout(CLOSE_WITHIN, mails).await;
+            let _ = tokio::time::timeout(FINISH_MAILS_WITHIN, mails).await;
             // What was cut off at the end of the grace period may still hold connections.
             let _ = tokio::time::timeout(CLOSE_WITHIN, pool.close()).await;
             served

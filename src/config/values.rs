@@ -31,6 +31,12 @@ impl Origin {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The host in it.
+    #[must_use]
+    pub fn host(&self) -> Option<Host> {
+        Url::parse(&self.0).ok()?.host().map(|host| host.to_owned())
+    }
 }
 
 /// Where clients reach the service.
@@ -66,6 +72,12 @@ impl PublicUrl {
         let mut url = self.0.clone();
         url.set_path(path);
         url
+    }
+
+    /// The port, written or not.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.port_or_known_default().unwrap_or_default()
     }
 
     /// Our own origin.

@@ -17,6 +17,9 @@ use super::supervisor::Supervisor;
 
 /// What a Unix socket's path may have in bytes, its closing zero aside.
 const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+const CLUSTER: &str = "cluster";
+/// Where data goes that root was asked to keep where the server's account cannot reach it.
+const ELSEWHERE: &str = "/var/lib/portcullis";
 const SOCKET_NAME: &str = ".s.PGSQL.5432";
 const LOG_MAX: u64 = 8 << 20;
 /// What a service writes into the lock's file.
@@ -41,10 +44,18 @@ impl Home {
                 return Ok(Self { dir, account });
             }
         }
-        let parent = Path::new("/var/lib/portcullis");
-        let dir = parent.join(short_hash(&dir));
+        let (parent, dir) = (Path::new(ELSEWHERE), elsewhere(&dir));
         make_dir(parent, 0o755).and_then(|()| make_dir(&dir, 0o755)).context("make", &dir)?;
         Ok(Self { account: Account::choose(Some(&dir))?, dir })
+    }
+
+    /// Whether there is a cluster where [`Home::settle`] would look for it.
+    pub(super) async fn is_made(asked: &Path) -> Result<bool, EmbeddedError> {
+        let dir = resolve(asked).context("find", asked)?;
+        let account = Account::choose(Some(&dir))?;
+        let reached = account.reaches(existing_ancestor(&dir)).await;
+        let dir = if reached { dir } else { elsewhere(&dir) };
+        Ok(dir.join(CLUSTER).exists())
     }
 
     /// A directory of a name that nobody else has, not yet made, for a cluster that will not stay.
@@ -83,7 +94,7 @@ impl Home {
     }
 
     pub(super) fn cluster(&self) -> PathBuf {
-        self.dir.join("cluster")
+        self.dir.join(CLUSTER)
     }
 
     /// The lock that one process at a time holds, or None when another has it. It goes with the
@@ -208,6 +219,10 @@ fn resolve(dir: &Path) -> io::Result<PathBuf> {
     let rest = dir.strip_prefix(ancestor).unwrap_or(Path::new(""));
     let resolved = ancestor.canonicalize()?;
     Ok(if rest.as_os_str().is_empty() { resolved } else { resolved.join(rest) })
+}
+
+fn elsewhere(dir: &Path) -> PathBuf {
+    Path::new(ELSEWHERE).join(short_hash(dir))
 }
 
 fn existing_ancestor(dir: &Path) -> &Path {

@@ -59,6 +59,12 @@ impl Cookies {
         Self { name, device_name, domain, secure, same_site, outlives }
     }
 
+    /// What the session's cookie is called.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// What a request brought.
     #[must_use]
     pub fn read(&self, headers: &HeaderMap) -> GivenCookie {

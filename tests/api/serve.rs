@@ -32,6 +32,10 @@ impl Service {
         Self { child, base, banner }
     }
 
+    pub fn banner(&self) -> &str {
+        &self.banner
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -59,7 +63,8 @@ impl Drop for Service {
     }
 }
 
-fn command(directory: &Path, environment: &[(&str, &str)]) -> Command {
+/// The binary in a directory, with no environment but what is given and `PATH`.
+pub fn command(directory: &Path, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command
         .current_dir(directory)

@@ -1,0 +1,242 @@
+//! Whether PostgreSQL is there and fit for the service.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use time::OffsetDateTime;
+use tokio::time::timeout;
+
+use super::{Finding, migrations, unreachable};
+use crate::command::Database;
+use crate::config::Config;
+use crate::embedded::Embedded;
+use crate::store::diagnosis::{self, Server};
+
+/// How long PostgreSQL may take to let us in, and again to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The oldest version that the service is meant for.
+const OLDEST: i32 = 14;
+/// Clocks that differ by more are told.
+const CLOCK: time::Duration = time::Duration::seconds(30);
+/// A session's record outlives it by a day, by the clock of the machine that made it.
+const CLOCK_FAR: time::Duration = time::Duration::hours(12);
+
+/// Connects, and looks without changing anything.
+pub(super) async fn check(config: &Config) -> Vec<Finding> {
+    if config.database_url.is_none() {
+        match Embedded::is_made(&config.data_dir).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return vec![Finding::ok(format!(
+                    "no embedded PostgreSQL has been made in {} yet: the first start makes it",
+                    config.data_dir.display()
+                ))];
+            }
+            Err(error) => return vec![Finding::problem(NOT_THERE, error.to_string())],
+        }
+    }
+    let database = match Database::join(config).await {
+        Ok(database) => database,
+        Err(line) => return vec![Finding::problem(NOT_THERE, line)],
+    };
+    let options = database.options().application_name("portcullis doctor");
+    let findings = match timeout(PATIENCE, options.connect()).await {
+        Ok(Ok(connection)) => look(connection, &options, &database.place(), config).await,
+        Ok(Err(error)) => vec![unreachable::explain(&options, &error)],
+        Err(_) => vec![unreachable::silence(&options, PATIENCE)],
+    };
+    database.close().await;
+    findings
+}
+
+const NOT_THERE: &str = "there is no database";
+
+/// Asks the server about itself.
+async fn look(
+    mut connection: PgConnection,
+    options: &PgConnectOptions,
+    place: &str,
+    config: &Config,
+) -> Vec<Finding> {
+    let questions = async {
+        if is_pooled(&mut connection, options).await {
+            return Ok(vec![unreachable::pooler()]);
+        }
+        let before = OffsetDateTime::now_utc();
+        let server = diagnosis::server(&mut connection).await?;
+        let after = OffsetDateTime::now_utc();
+        let applied = diagnosis::applied(&mut connection).await?;
+        let apart = (before - server.now).max(server.now - after).max(time::Duration::ZERO);
+        let mut findings =
+            vec![Finding::ok(format!("connected to {place}, version {}", server.version))];
+        findings.extend(fitness(&server));
+        findings.push(clock(apart));
+        findings.push(connections(&server, config.database_connections));
+        findings.extend(migrations::compare(&applied, &server));
+        Ok::<_, sqlx::Error>(findings)
+    };
+    let findings = timeout(PATIENCE, questions).await;
+    // Nothing hangs on how it is closed.
+    let _ = timeout(PATIENCE, connection.close()).await;
+    match findings {
+        Ok(Ok(findings)) => findings,
+        Ok(Err(error)) => vec![unreachable::explain(options, &error)],
+        Err(_) => vec![Finding::problem(
+            format!("{place} lets us in, and then does not answer within {} s", PATIENCE.as_secs()),
+            "The server is overloaded, or something holds locks on its catalogue. See what it is busy \
+             with in pg_stat_activity.",
+        )],
+    }
+}
+
+/// Whether the server can do what is asked of it.
+fn fitness(server: &Server) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if server.version_number / 10_000 < OLDEST {
+        findings.push(Finding::warning(
+            format!("PostgreSQL {} is older than {OLDEST}", server.version),
+            format!("The service is not tried with it. Use PostgreSQL {OLDEST} or newer."),
+        ));
+    }
+    if server.is_standby {
+        findings.push(Finding::problem(
+            "this PostgreSQL is a standby, which only reads",
+            "The service writes at every login. Lead DATABASE_URL to the primary. A URL may name \
+             only one host, so after a failover use the address that follows the primary.",
+        ));
+    } else if server.is_read_only {
+        findings.push(Finding::problem(
+            "this database takes no writes: default_transaction_read_only is on",
+            "The service writes at every login. Providers switch this on when the disk is full; if it is \
+             not that, see `alter database … reset default_transaction_read_only` and the role's own \
+             settings.",
+        ));
+    }
+    if server.encoding != "UTF8" {
+        findings.push(Finding::problem(
+            format!("the database's encoding is {}, not UTF8", server.encoding),
+            "Names and passwords may hold any character. Make a new one with \
+             `create database portcullis encoding 'UTF8' template template0` and lead DATABASE_URL there.",
+        ));
+    }
+    if !server.has_icu {
+        findings.push(Finding::problem(
+            "the collation \"und-x-icu\" is missing: this PostgreSQL is built without ICU",
+            "The search of GET /users fails without it. Use a build with ICU, as those of Debian, \
+             Homebrew, the official image and the clouds are.",
+        ));
+    }
+    findings
+}
+
+/// How far the clocks of this machine and of PostgreSQL are apart.
+fn clock(apart: time::Duration) -> Finding {
+    let what = format!(
+        "the clocks of this machine and of PostgreSQL differ by {} s",
+        apart.whole_seconds()
+    );
+    let why =
+        "Sessions go by PostgreSQL's clock alone, but logs and request ids show this machine's";
+    if apart > CLOCK_FAR {
+        return Finding::problem(
+            what,
+            format!(
+                "{why}, and with a day's difference sessions end at once. Set both by NTP (`timedatectl \
+                 status`)."
+            ),
+        );
+    }
+    if apart > CLOCK {
+        return Finding::warning(what, format!("{why}. Set both by NTP (`timedatectl status`)."));
+    }
+    Finding::ok("the clocks of this machine and of PostgreSQL agree")
+}
+
+/// Whether the server takes as many connections as the replicas will make.
+fn connections(server: &Server, wanted: u32) -> Finding {
+    let replicas = u32::try_from(server.connections).unwrap_or(0) / wanted;
+    let what = format!(
+        "PostgreSQL takes {} connections of this account, and a replica makes up to {wanted}",
+        server.connections
+    );
+    let mend = "Set PORTCULLIS_DATABASE_CONNECTIONS to less, or raise max_connections, and the limits of \
+                the role and the database, in PostgreSQL.";
+    match replicas {
+        0 => Finding::problem(
+            what,
+            format!("Under load requests will be answered 503 database_unavailable. {mend}"),
+        ),
+        1 => Finding::warning(
+            what,
+            format!(
+                "There is no room for a second replica, such as the next version's while this one \
+                     still runs. {mend}"
+            ),
+        ),
+        _ => Finding::ok(format!("{what}: room for {replicas} replicas")),
+    }
+}
+
+/// Whether two connections that are both open share one of the server's: then something before it
+/// hands those on between transactions.
+async fn is_pooled(connection: &mut PgConnection, options: &PgConnectOptions) -> bool {
+    let both = async {
+        let mut second = options.connect().await?;
+        let one = diagnosis::backend(connection).await?;
+        let other = diagnosis::backend(&mut second).await?;
+        let _ = second.close().await;
+        Ok::<_, sqlx::Error>(one == other)
+    };
+    both.await.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level::{self, Ok, Problem, Warning};
+    use super::*;
+
+    fn server() -> Server {
+        Server {
+            version: "17.2".to_owned(),
+            version_number: 170_002,
+            encoding: "UTF8".to_owned(),
+            is_standby: false,
+            is_read_only: false,
+            has_icu: true,
+            may_create: true,
+            connections: 97,
+            now: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn fit(change: impl FnOnce(&mut Server)) -> Vec<Level> {
+        let mut server = server();
+        change(&mut server);
+        fitness(&server).iter().map(|finding| finding.level).collect()
+    }
+
+    #[test]
+    fn a_server_must_be_able_to_do_what_is_asked_of_it() {
+        assert_eq!(fit(|_| {}), []);
+        assert_eq!(fit(|server| server.version_number = 130_018), [Warning]);
+        assert_eq!(fit(|server| server.is_standby = true), [Problem]);
+        assert_eq!(fit(|server| server.is_read_only = true), [Problem]);
+        assert_eq!(fit(|server| server.encoding = "SQL_ASCII".to_owned()), [Problem]);
+        assert_eq!(fit(|server| server.has_icu = false), [Problem]);
+    }
+
+    #[test]
+    fn clocks_may_differ_a_little() {
+        for (seconds, level) in [(0, Ok), (30, Ok), (31, Warning), (50_000, Problem)] {
+            assert_eq!(clock(time::Duration::seconds(seconds)).level, level, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn there_must_be_room_for_two_replicas() {
+        for (wanted, level) in [(16, Ok), (48, Ok), (49, Warning), (97, Warning), (98, Problem)] {
+            assert_eq!(connections(&server(), wanted).level, level, "{wanted}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `portcullis doctor`, as a person starts it.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::TestApp;
+use crate::serve::{Directory, Service, command};
+
+/// What it prints, its explanations in one line each, and whether it found no problem.
+async fn doctor(environment: &[(&str, &str)], arguments: &[&str]) -> (String, bool) {
+    let directory = Directory::new();
+    doctor_in(&directory.0, environment, arguments).await
+}
+
+async fn doctor_in(
+    directory: &Path,
+    environment: &[(&str, &str)],
+    arguments: &[&str],
+) -> (String, bool) {
+    let mut command = command(directory, environment);
+    command.arg("doctor").args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100 || !line.trim().contains(' '), "{line}");
+    }
+    assert_eq!(output.status.code(), Some(i32::from(!text.contains("\n0 problems,"))), "{text}");
+    (text.replace("\n         ", " "), output.status.success())
+}
+
+/// A server that answers every connection with an error and this code.
+fn refusing(code: &'static str, message: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let fields = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
+            let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+            let _ = stream.write_all(&[b"E", &length[..], fields.as_bytes()].concat());
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_healthy_setup_is_told_line_by_line() {
+    let app = TestApp::start().await;
+    let url = app.database_url();
+    let settings = [("DATABASE_URL", &*url), ("PORTCULLIS_BCRYPT_COST", "")];
+    let (text, healthy) = doctor(&settings, &[]).await;
+    assert!(healthy, "{text}");
+    for part in [
+        "every setting has a value that is allowed",
+        "the settings fit each other, and none is risky",
+        "the cookie is portcullis, HttpOnly, SameSite=Lax, for localhost alone",
+        "connected to PostgreSQL at ",
+        "clocks of this machine and of PostgreSQL agree",
+        "the schema is up to date: ",
+        "\n0 problems, 0 warnings, ",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_warning_is_no_failure() {
+    let app = TestApp::start().await;
+    let (text, healthy) = doctor(&[("DATABASE_URL", &app.database_url())], &[]).await;
+    assert!(healthy && text.contains("warning  PORTCULLIS_BCRYPT_COST is 4"), "{text}");
+    assert!(text.contains("0 problems, 1 warning, "), "{text}");
+}
+
+#[tokio::test]
+async fn migrations_are_compared_and_not_run() {
+    let app = TestApp::start().await;
+    let url = app.database_url();
+    let settings = [("DATABASE_URL", &*url), ("PORTCULLIS_BCRYPT_COST", "")];
+    app.sql("delete from _sqlx_migrations where version = 7").await;
+    let (text, healthy) = doctor(&settings, &[]).await;
+    assert!(healthy && text.contains("warning  migrations are pending: 0007"), "{text}");
+    assert!(text.contains("portcullis migrate"), "{text}");
+    assert_eq!(app.sql("select from _sqlx_migrations where version = 7").await, 0);
+
+    app.sql("update _sqlx_migrations set checksum = 'x' where version = 1").await;
+    app.sql("update _sqlx_migrations set success = false where version = 2").await;
+    app.sql("update _sqlx_migrations set version = 9999 where version = 6").await;
+    let (text, healthy) = doctor(&settings, &[]).await;
+    assert!(!healthy, "{text}");
+    for part in [
+        "problem  migration 0001 (users) was applied with another text",
+        "problem  migration 0002 (sessions) was begun and not finished",
+        "does not know: 9999 (throttles)",
+        "pending: 0006 (throttles), 0007",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_database_stays_empty() {
+    let app = TestApp::start().await;
+    app.sql("drop schema public cascade").await;
+    app.sql("create schema public").await;
+    let (text, healthy) = doctor(&[("DATABASE_URL", &app.database_url())], &[]).await;
+    assert!(healthy && text.contains("migrations are pending: 0001"), "{text}");
+    assert_eq!(
+        app.sql("select from pg_class where relnamespace = 'public'::regnamespace").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn each_failure_to_connect_is_told_in_plain_words_and_without_the_password() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let wrong = "password authentication failed for user \"alice\"";
+    for (port, parts) in [
+        (closed, ["nothing listens at 127.0.0.1", "DATABASE_URL"]),
+        (refusing("28P01", wrong), ["refuses the password of alice", "percent-encoded"]),
+        (refusing("28000", "no pg_hba.conf entry"), ["does not let alice in", "pg_hba.conf"]),
+        (refusing("3D000", "no such database"), ["has no database lock", "createdb"]),
+        (refusing("53300", "too many"), ["no connection left", "PORTCULLIS_DATABASE_CONNECTIONS"]),
+        (refusing("57P03", "starting up"), ["starting up", "Try again"]),
+    ] {
+        let url = format!("postgres://alice:hunter2@127.0.0.1:{port}/lock?sslmode=disable");
+        let (text, healthy) = doctor(&[("DATABASE_URL", &url)], &[]).await;
+        assert!(!healthy && text.contains("1 problem, "), "{text}");
+        assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
+        assert!(!text.contains("hunter2"), "{text}");
+        // The rest is told all the same.
+        assert!(text.contains("the cookie is portcullis"), "{text}");
+    }
+    let unknown = [("DATABASE_URL", "postgres://alice:hunter2@db.invalid/lock")];
+    let (text, _) = doctor(&unknown, &[]).await;
+    assert!(text.contains("there is no host called db.invalid"), "{text}");
+    let gone = [("DATABASE_URL", "postgres:///lock?host=/nonexistent")];
+    let (text, _) = doctor(&gone, &[]).await;
+    assert!(text.contains("there is no PostgreSQL socket at /nonexistent"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let url = format!("postgres://alice:hunter2@127.0.0.1:{port}/lock");
+    let (text, healthy) = doctor(&[("DATABASE_URL", &url)], &[]).await;
+    assert!(!healthy && text.contains("does not answer within 5 s"), "{text}");
+}
+
+#[tokio::test]
+async fn every_wrong_setting_is_told_at_once_and_the_database_is_still_looked_at() {
+    let app = TestApp::start().await;
+    let url = app.database_url();
+    let settings = [
+        ("DATABASE_URL", &*url),
+        ("PORTCULLIS_BCRYPT_COST", "99"),
+        ("PORTCULLIS_REGISTRATION", "maybe"),
+        ("PORTCULLIS_COOKIE_DOMAIN", "auth.example.com"),
+    ];
+    let (text, healthy) = doctor(&settings, &[]).await;
+    assert!(!healthy, "{text}");
+    for part in [
+        "problem  PORTCULLIS_BCRYPT_COST=\"99\" is not allowed: it must be a whole number from 4",
+        "problem  PORTCULLIS_REGISTRATION=\"maybe\" is not allowed",
+        "connected to PostgreSQL",
+        "\n2 problems, ",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("SameSite"), "{text}");
+}
+
+#[tokio::test]
+async fn settings_that_do_not_fit_are_told_with_the_reason() {
+    for (settings, parts) in [
+        (
+            [("PORTCULLIS_COOKIE_SAMESITE", "none"), ("PORTCULLIS_ALLOWED_ORIGINS", "")],
+            ["needs an https PORTCULLIS_PUBLIC_URL", "SameSite=None without https"],
+        ),
+        (
+            [
+                ("PORTCULLIS_COOKIE_DOMAIN", "example.com"),
+                ("PORTCULLIS_PUBLIC_URL", "http://auth.example.org"),
+            ],
+            ["must be the host of PORTCULLIS_PUBLIC_URL", "does not cover auth.example.org"],
+        ),
+        (
+            [
+                ("PORTCULLIS_ALLOWED_ORIGINS", "http://127.0.0.1:5173"),
+                ("PORTCULLIS_COOKIE_SAMESITE", "lax"),
+            ],
+            [
+                "keep and send no cookie when pages of http://127.0.0.1:5173 call",
+                "open the page at http://localhost:5173",
+            ],
+        ),
+    ] {
+        let (text, healthy) = doctor(&settings, &[]).await;
+        assert!(!healthy, "{text}");
+        assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
+    }
+    let secret = [("DATABASE_URL", "mysql://alice:hunter2@localhost/lock")];
+    let (text, healthy) = doctor(&secret, &[]).await;
+    assert!(!healthy && !text.contains("hunter2"), "{text}");
+    assert!(text.contains("problem  DATABASE_URL must be a postgres:// URL"), "{text}");
+}
+
+#[tokio::test]
+async fn no_embedded_postgresql_is_made_and_that_of_a_service_is_joined() {
+    let directory = Directory::new();
+    let (text, healthy) = doctor_in(&directory.0, &[], &[]).await;
+    assert!(healthy && text.contains("no embedded PostgreSQL has been made"), "{text}");
+    assert!(!directory.0.join(".portcullis").exists());
+
+    let service = Service::start(&directory.0, &[]);
+    let (text, healthy) = doctor_in(&directory.0, &[], &[]).await;
+    assert!(healthy && text.contains("the schema is up to date"), "{text}");
+    service.stop(rustix::process::Signal::TERM);
+    // It is started for the look, and stopped again.
+    let (text, healthy) = doctor_in(&directory.0, &[], &[]).await;
+    assert!(healthy && text.contains("(embedded PostgreSQL), version "), "{text}");
+}
+
+#[tokio::test]
+async fn what_keeps_the_service_from_writing_is_told() {
+    let app = TestApp::start().await;
+    let options = app.database_options();
+    let database = options.get_database().unwrap().to_owned();
+    let mut connection = options.connect().await.unwrap();
+    let sql = format!("alter database {database} set default_transaction_read_only = on");
+    sqlx::query(&sql).execute(&mut connection).await.unwrap();
+    let sql = format!("alter database {database} connection limit 12");
+    sqlx::query(&sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let (text, healthy) = doctor(&[("DATABASE_URL", &app.database_url())], &[]).await;
+    assert!(!healthy && text.contains("problem  this database takes no writes"), "{text}");
+    assert!(text.contains("takes 12 connections of this account"), "{text}");
+}
