@@ -45,14 +45,14 @@ pub struct Key {
 }
 
 #[derive(Template)]
-#[template(path = "letter.txt")]
+#[template(path = "letter.txt", config = "src/mail/askama.toml")]
 struct Text<'a> {
     letter: &'a Letter,
     service: &'a str,
 }
 
 #[derive(Template)]
-#[template(path = "letter.html")]
+#[template(path = "letter.html", config = "src/mail/askama.toml")]
 struct Html<'a> {
     letter: &'a Letter,
     service: &'a str,

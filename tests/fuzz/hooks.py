@@ -127,7 +127,10 @@ class LogsIn:
 
 # What JSON Schema has no words for: a request may be as documented, and be refused for this all the same.
 UNSAYABLE = {
+    ("code", "invalid"),  # is in a mail
+    ("code", "required"),  # beside an email address, where there is no token: a oneOf
     ("cursor", "invalid"),  # opaque, and the service's own
+    ("email", "required"),  # beside a code: a oneOf
     ("expires_at", "invalid"),  # to be in the future
     ("identifier", "invalid"),  # not beside username or email: a oneOf, which generated clients suffer from
     ("identifier", "required"),  # where there is neither username nor email: the same
@@ -142,6 +145,8 @@ UNSAYABLE = {
     ("password", "too_long"),  # as for new_password
     ("password", "too_short"),  # the same
     ("remember_for", "invalid"),  # a duration within bounds, and not beside `remember: false`
+    ("token", "invalid"),  # is in a mail, and not beside email and code
+    ("token", "required"),  # where there are no email and code: a oneOf
     ("username", "required"),  # where there is no email: a oneOf again
 }
 
