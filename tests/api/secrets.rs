@@ -8,13 +8,31 @@ use serde_json::json;
 use crate::TestApp;
 use crate::app::{Answer, PASSWORD};
 use crate::serve::{Directory, Service};
+use crate::smtp::{Mail, Mailbox, Options, Tls};
+
+/// What opens something, in a mail with a link.
+fn opened(mail: &Mail) -> [String; 3] {
+    [mail.token(), mail.code(), grouped(&mail.code())]
+}
+
+/// A code as it is mailed.
+fn grouped(code: &str) -> String {
+    format!("{}-{}", &code[..4], &code[4..])
+}
 
 #[tokio::test]
 async fn no_secret_is_in_the_log_even_at_trace() {
     let mut app = TestApp::start().await;
     let directory = Directory::new();
+    let mailbox =
+        Mailbox::with(Options { tls: Tls::None, login: Some(("auth", "hunter2hunter2")) });
+    let mailbox = mailbox.await;
+    let (database, smtp_url) = (app.database_url(), mailbox.url());
     let settings = [
-        ("DATABASE_URL", &*app.database_url()),
+        ("DATABASE_URL", &*database),
+        ("PORTCULLIS_SMTP_URL", &*smtp_url),
+        ("PORTCULLIS_MAIL_FROM", "auth@example.com"),
+        ("PORTCULLIS_LOGIN_CODE", "on"),
         ("PORTCULLIS_LOG", "trace"),
         ("PORTCULLIS_BASIC_AUTH", "on"),
         ("PORTCULLIS_API_KEY_QUERY", "on"),
@@ -67,7 +85,23 @@ async fn no_secret_is_in_the_log_even_at_trace() {
     app.sql("alter table users rename column elsewhere to password_hash").await;
     user.call("/logout").await.status(204);
 
-    service.stop(Signal::TERM);
+    let alice = "alice@example.com";
+    app.user_at(alice).await;
+    let ask = json!({"email": alice});
+    secrets.extend(opened(&mailbox.next_to(alice, 1).await));
+    app.anonymous().post("/password/forgot", ask.clone()).await.status(202);
+    secrets.extend(opened(&mailbox.next_to(alice, 2).await));
+    app.anonymous().post("/login/code", ask).await.status(202);
+    let code = mailbox.next_to(alice, 3).await.code();
+    let given = json!({"email": alice, "code": code});
+    app.anonymous().post("/login/code/verify", given).await.status(200);
+    secrets.extend([grouped(&code), code]);
+    let token = mailbox.next_to(alice, 2).await.token();
+    app.anonymous().get(&format!("/password/reset?token={token}")).await.status(200);
+    secrets.push("hunter2hunter2".to_owned());
+
+    let stop = move || service.stop(Signal::TERM);
+    tokio::task::spawn_blocking(stop).await.unwrap();
     let log = std::fs::read_to_string(directory.0.join("log")).unwrap();
     // It is the whole log: of the service, of what it stands on, and at every level.
     for there in
@@ -78,7 +112,7 @@ async fn no_secret_is_in_the_log_even_at_trace() {
     let hashes: Vec<String> =
         sqlx::query_scalar("select password_hash from users").fetch_all(&app.pool).await.unwrap();
     for secret in secrets.iter().chain(&hashes) {
-        assert!(secret.len() > 8);
+        assert!(secret.len() >= 8);
         let line = log.lines().find(|line| line.contains(secret.as_str()));
         assert!(line.is_none(), "{secret:?} in {line:?}");
     }

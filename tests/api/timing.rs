@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis::config::Rate;
-use serde_json::json;
+use portcullis::config::{Config, Rate, Switch};
+use serde_json::{Value, json};
 
 use crate::TestApp;
+use crate::app::PASSWORD;
 
 /// Tries of each kind.
 const TRIES: usize = 500;
@@ -48,20 +49,19 @@ fn the_rank_test_tells_samples_apart_that_differ_and_no_others() {
 
 /// Asks for a known and an unknown name in turns, so that whatever else the machine does meets both, and
 /// asserts that the times do not tell which is which.
-async fn compare(app: &TestApp, known: &str, password: &str, status: u16) {
+async fn compare(app: &TestApp, call: &str, known: Value, unknown: Value, status: u16) {
     let client = app.anonymous();
-    let time = async |name: &str| {
-        let login = json!({"identifier": name, "password": password});
+    let time = async |body: &Value| {
         let start = Instant::now();
-        client.post("/login", login).await.status(status);
+        client.post(call, body.clone()).await.status(status);
         start.elapsed()
     };
     let mut best = 0.0_f64;
     for round in 1..=3 {
         let (mut of_known, mut of_unknown) = (Vec::new(), Vec::new());
         for _ in 0..TRIES {
-            of_known.push(time(known).await);
-            of_unknown.push(time("user-0123456789ab").await);
+            of_known.push(time(&known).await);
+            of_unknown.push(time(&unknown).await);
         }
         let (p, above) = mann_whitney(&of_known, &of_unknown);
         let median = |times: &mut Vec<Duration>| {
@@ -69,9 +69,9 @@ async fn compare(app: &TestApp, known: &str, password: &str, status: u16) {
             times[TRIES / 2]
         };
         println!(
-            "{status}, {} bytes, round {round}, {TRIES} tries each: p = {p:.3}, known above unknown \
-             {above:.3}, medians {:?} and {:?}",
-            password.len(),
+            "{call} {status}, {} bytes, round {round}, {TRIES} tries each: p = {p:.3}, known above \
+             unknown {above:.3}, medians {:?} and {:?}",
+            known.to_string().len(),
             median(&mut of_known),
             median(&mut of_unknown),
         );
@@ -94,7 +94,8 @@ async fn the_time_of_an_answer_does_not_tell_that_an_account_exists() {
     let app = app.await;
     let user = app.user().await;
     for password in ["a wrong password".to_owned(), "long ".repeat(204)] {
-        compare(&app, user.username(), &password, 401).await;
+        let login = |name: &str| json!({"identifier": name, "password": password});
+        compare(&app, "/login", login(user.username()), login("user-0123456789ab"), 401).await;
     }
 }
 
@@ -106,9 +107,38 @@ async fn nor_does_the_time_of_a_refusal() {
     });
     let app = app.await;
     let user = app.user().await;
+    let login = |name: &str| json!({"identifier": name, "password": "a wrong password"});
     for name in [user.username(), "user-0123456789ab"] {
-        let login = json!({"identifier": name, "password": "a wrong password"});
-        app.anonymous().post("/login", login).await.status(401);
+        app.anonymous().post("/login", login(name)).await.status(401);
     }
-    compare(&app, user.username(), "a wrong password", 429).await;
+    compare(&app, "/login", login(user.username()), login("user-0123456789ab"), 429).await;
+}
+
+#[tokio::test]
+async fn nor_does_the_time_of_what_is_mailed() {
+    let app = TestApp::with(|config| {
+        config.throttle = Switch::Off;
+        config.registration_privacy = Switch::On;
+        config.login_code = Switch::On;
+    });
+    let app = app.await;
+    let open = Config { registration_privacy: Switch::Off, ..app.config.clone() };
+    app.replica_with(open).await.verified_user_at("alice@example.com").await;
+    // She has a code that stands.
+    let ask = json!({"email": "alice@example.com"});
+    app.anonymous().post("/login/code", ask).await.status(202);
+    app.deliver().await;
+    for (call, status, rest) in [
+        ("/password/forgot", 202, json!({})),
+        ("/users", 202, json!({"password": PASSWORD})),
+        ("/login/code/verify", 401, json!({"code": "0000-0000"})),
+    ] {
+        let body = |email: &str| {
+            let mut body = rest.clone();
+            body["email"] = json!(email);
+            body
+        };
+        let (known, unknown) = (body("alice@example.com"), body("nobody@example.com"));
+        compare(&app, call, known, unknown, status).await;
+    }
 }
