@@ -3,33 +3,27 @@
 //! A credential that is given and wrong is a 401, and the next kind is not tried. An API token needs
 //! the scope `read` for safe methods, `write` for others, and `admin` for what only admins may do.
 
+mod verify;
+
 use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use axum::http::Method;
 use axum::http::request::Parts;
-use secrecy::SecretString;
-use serde_json::json;
-use uuid::Uuid;
 
-use crate::audit::{Event, Kind};
+pub use self::verify::verify;
 use crate::client::Client;
 use crate::credential::Credential;
 use crate::error::{Error, Result};
-use crate::names::Identifier;
-use crate::one_time;
-use crate::password::Verdict;
 use crate::session;
 pub use crate::session::CurrentSession;
 use crate::session::cookie::GivenCookie;
 use crate::session::records::SessionId;
 use crate::state::App;
-use crate::store;
 use crate::store::api_tokens::{self, Scope};
-use crate::store::outbox::{self, NewMail};
 use crate::store::sessions::Transport;
-use crate::store::users::{self, Credentials, Role, User};
-use crate::throttle::{self, Attempt, Success};
+use crate::store::users::{self, Role, User};
+use crate::throttle::Success;
 
 /// Somebody who is known, and by what.
 #[derive(Debug)]
@@ -170,72 +164,6 @@ fn require_fresh(current: &CurrentSession, app: &App) -> Result<()> {
     let (user_id, session_id) = (current.live.user.id, current.live.session.id);
     tracing::info!(event = "needs_refresh", %user_id, %session_id);
     Err(Error::ReauthenticationRequired(app.config.fresh_for.as_secs()))
-}
-
-/// Checks a name and a password, within the limits on guessing, and writes down if they are not right.
-///
-/// Returns the account that they open, and the hash to store if the stored one is out of date.
-///
-/// # Errors
-/// `InvalidCredentials`; `AccountDisabled` and `EmailUnverified` only if both are right; `RateLimited`; `Busy`; and those of
-/// the database.
-pub async fn verify(
-    app: &App,
-    client: &Client,
-    identifier: &Identifier,
-    password: &SecretString,
-    success: Success,
-) -> Result<(Credentials, Option<String>)> {
-    let hasher = throttle::hasher(app, client);
-    hasher.admit().await?;
-    // Before the account is looked for: a refusal must take no longer when there is one.
-    let attempt = Attempt::to_log_in(app, client, identifier, success).await?;
-    let is_last = attempt.is_last;
-    let credentials = users::find_credentials(&app.pool, identifier).await?;
-    let verdict = attempt.verify(&hasher, password, credentials.as_ref()).await?;
-    let user_id = credentials.as_ref().map(|credentials| credentials.user_id);
-    let error = match (verdict, credentials) {
-        (Verdict::Right { rehashed }, Some(credentials)) if credentials.is_active => {
-            let unverified = credentials.unverified_email.as_deref();
-            match unverified.filter(|_| app.config.require_verified_email.is_on()) {
-                None => return Ok((credentials, rehashed)),
-                Some(email) => {
-                    mail_again(app, client, credentials.user_id, email).await?;
-                    Error::EmailUnverified
-                }
-            }
-        }
-        (Verdict::Right { .. }, Some(_)) => Error::AccountDisabled,
-        _ => Error::InvalidCredentials,
-    };
-    let failed = Event::new(Kind::LoginFailed, client).details(json!({"code": error.parts().1}));
-    let failed = user_id.into_iter().fold(failed, Event::to);
-    if is_last && matches!(error, Error::InvalidCredentials) {
-        tell_of_lock(app, &failed, user_id).await?;
-    } else {
-        failed.record(&app.pool).await?;
-    }
-    Err(error)
-}
-
-/// Mails to the address that must be verified first, within the limit on such mails.
-async fn mail_again(app: &App, client: &Client, user_id: Uuid, email: &str) -> Result<()> {
-    match one_time::ask(app, client, &NewMail::to_verify(user_id, email)).await {
-        Err(Error::RateLimited(_)) => Ok(()),
-        asked => asked,
-    }
-}
-
-/// Writes down the wrong password that used up the limit, and tells the owner of the account, if there
-/// is one. The same is done if there is none, so that its time tells nothing.
-async fn tell_of_lock(app: &App, failed: &Event<'_>, user_id: Option<Uuid>) -> Result<()> {
-    let mut transaction = store::begin(&app.pool).await?;
-    failed.record(&mut *transaction).await?;
-    let kind = outbox::Kind::AccountLocked;
-    if throttle::may_tell(&mut transaction, &app.config, kind, user_id).await? {
-        outbox::insert_to_owner(&mut *transaction, user_id, kind, &json!({})).await?;
-    }
-    Ok(transaction.commit().await?)
 }
 
 impl FromRequestParts<App> for CurrentUser {

@@ -1,22 +1,23 @@
 //! Every setting, its default and its limits. `--help` prints this file.
 
+mod check;
 mod choices;
+mod load;
 mod smtp_url;
 mod values;
 
-use std::env::VarError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Args, Command, FromArgMatches};
+use clap::Args;
 use ipnet::IpNet;
 use lettre::message::Mailbox;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use url::Url;
 
 pub use choices::{LogFormat, Registration, SameSite, SessionProtection, Switch};
+pub use load::{explain, prepare};
 pub use smtp_url::SmtpUrl;
 pub use values::{Origin, PublicUrl, Rate, duration};
 
@@ -229,197 +230,3 @@ Secrets, as environment variables only:
 
 Durations are written 30s, 15m, 12h, 7d, and rates 10/15m: ten at once, and ten a quarter-hour. An empty variable counts as unset. A .env file in the
 working directory is read; the real environment wins over it.";
-
-impl Config {
-    /// The settings of the environment, for the commands that take none as flags.
-    ///
-    /// # Errors
-    /// One line that names the variable, its value and what is allowed.
-    pub fn from_env() -> Result<Self, String> {
-        let mut command = prepare(Self::augment_args(Command::new("portcullis")));
-        let matches = command
-            .try_get_matches_from_mut(["portcullis"])
-            .map_err(|error| explain(&error, &command))?;
-        Self::from_arg_matches(&matches).map_err(|error| explain(&error, &command))?.complete()
-    }
-
-    /// The settings of the environment, and a line for each whose value is not allowed: that one has
-    /// its default here. How they fit each other is not looked at.
-    ///
-    /// # Errors
-    /// One line, when the environment cannot be read at all.
-    pub fn inspect() -> Result<(Self, Vec<String>), String> {
-        let mut command = prepare(Self::augment_args(Command::new("portcullis")));
-        let mut wrong = Vec::new();
-        let matches = loop {
-            let error = match command.try_get_matches_from_mut(["portcullis"]) {
-                Ok(matches) => break matches,
-                Err(error) => error,
-            };
-            let line = explain(&error, &command);
-            let Some(id) = argument(&error, &command).map(|arg| arg.get_id().clone()) else {
-                return Err(line);
-            };
-            command = command.mut_arg(id, |arg| arg.env(clap::builder::Resettable::Reset));
-            wrong.push(line);
-        };
-        let mut config =
-            Self::from_arg_matches(&matches).map_err(|error| explain(&error, &command))?;
-        wrong.extend(config.read_secrets());
-        Ok((config, wrong))
-    }
-
-    /// The defaults, whatever the environment says.
-    ///
-    /// # Errors
-    /// None with the defaults as they are.
-    pub fn defaults() -> Result<Self, String> {
-        let command = Self::augment_args(Command::new("portcullis"))
-            .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
-        let matches = command.try_get_matches_from(["portcullis"]).map_err(|e| e.to_string())?;
-        Self::from_arg_matches(&matches).map_err(|e| e.to_string())
-    }
-
-    /// Adds the secrets and checks the settings against each other.
-    ///
-    /// # Errors
-    /// One line that names the variables and what is allowed.
-    pub fn complete(mut self) -> Result<Self, String> {
-        match self.read_secrets().into_iter().next() {
-            Some(line) => Err(line),
-            None => self.check().map(|()| self),
-        }
-    }
-
-    /// Reads what has no flag, and returns a line for each that cannot be read.
-    fn read_secrets(&mut self) -> Vec<String> {
-        let secrets = [
-            ("DATABASE_URL", &mut self.database_url),
-            ("PORTCULLIS_ADMIN_PASSWORD", &mut self.admin_password),
-        ];
-        let read = secrets.into_iter().map(|(name, value)| secret(name).map(|read| *value = read));
-        let smtp_url = read_smtp_url().map(|read| self.smtp_url = read);
-        read.chain([smtp_url]).filter_map(Result::err).collect()
-    }
-
-    /// Checks the settings against each other.
-    ///
-    /// # Errors
-    /// One line that names the variables and what is allowed.
-    pub fn check(&self) -> Result<(), String> {
-        if let Some(url) = &self.database_url
-            && !["postgres://", "postgresql://"].iter().any(|s| url.expose_secret().starts_with(s))
-        {
-            return Err("DATABASE_URL must be a postgres:// URL (its value is not shown)".into());
-        }
-        if self.cookie_samesite == SameSite::None && !self.public_url.is_https() {
-            return Err(format!(
-                "PORTCULLIS_COOKIE_SAMESITE=\"none\" needs an https PORTCULLIS_PUBLIC_URL, which is \"{}\": browsers drop such a cookie without Secure",
-                self.public_url
-            ));
-        }
-        if let Some(domain) = &self.cookie_domain
-            && !self.public_url.is_within(domain)
-        {
-            return Err(format!(
-                "PORTCULLIS_COOKIE_DOMAIN=\"{domain}\" must be the host of PORTCULLIS_PUBLIC_URL, \"{}\", or a domain above it",
-                self.public_url
-            ));
-        }
-        self.check_mail()?;
-        let named = self.admin_username.is_some() || self.admin_email.is_some();
-        if named != self.admin_password.is_some() {
-            return Err("PORTCULLIS_ADMIN_PASSWORD and PORTCULLIS_ADMIN_USERNAME or PORTCULLIS_ADMIN_EMAIL make the first admin together: set both or neither".into());
-        }
-        Ok(())
-    }
-
-    fn check_mail(&self) -> Result<(), String> {
-        if self.smtp_url.is_some() && self.mail_from.is_none() {
-            return Err("PORTCULLIS_SMTP_URL needs PORTCULLIS_MAIL_FROM, such as Example <auth@example.com>: whom mails are from".into());
-        }
-        let needing = [
-            ("PORTCULLIS_REGISTRATION_PRIVACY", self.registration_privacy),
-            ("PORTCULLIS_REQUIRE_VERIFIED_EMAIL", self.require_verified_email),
-            ("PORTCULLIS_LOGIN_CODE", self.login_code),
-        ];
-        if let Some((name, _)) = needing.into_iter().find(|(_, switch)| switch.is_on())
-            && !self.has_mail()
-        {
-            return Err(format!(
-                "{name}=\"on\" needs mail: set PORTCULLIS_SMTP_URL and PORTCULLIS_MAIL_FROM"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Whether mails go anywhere. Without a server only a service for development keeps them, as its
-    /// log then lets in whoever reads it.
-    #[must_use]
-    pub fn has_mail(&self) -> bool {
-        self.smtp_url.is_some() || !self.public_url.is_https()
-    }
-}
-
-fn secret(name: &str) -> Result<Option<SecretString>, String> {
-    match std::env::var(name) {
-        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty()).map(SecretString::from)),
-        Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => {
-            Err(format!("{name} must be UTF-8 (its value is not shown)"))
-        }
-    }
-}
-
-fn read_smtp_url() -> Result<Option<SmtpUrl>, String> {
-    let Some(url) = secret("PORTCULLIS_SMTP_URL")? else { return Ok(None) };
-    SmtpUrl::parse(url.expose_secret()).map(Some).map_err(|allowed| {
-        format!("PORTCULLIS_SMTP_URL must be {allowed} (its value is not shown)")
-    })
-}
-
-/// Makes an empty variable count as unset (compose files write `${X:-}`), and keeps what the
-/// variables hold out of `--help`.
-#[must_use]
-pub fn prepare(command: Command) -> Command {
-    command
-        .mut_args(|arg| {
-            let arg = arg.hide_env_values(true);
-            let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|v| v.is_empty());
-            if empty { arg.env(clap::builder::Resettable::Reset) } else { arg }
-        })
-        .mut_subcommands(prepare)
-}
-
-/// clap's error in one line that names the variable, its value and what is allowed.
-pub fn explain(error: &clap::Error, command: &Command) -> String {
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
-        _ => None,
-    };
-    if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
-        let text = error.to_string();
-        let first = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
-        let line = first.collect::<Vec<_>>().join(" ");
-        return format!("{} (see --help)", line.trim_start_matches("error: "));
-    }
-    let variable = argument(error, command).and_then(Arg::get_env).map_or_else(
-        || text(ContextKind::InvalidArg).unwrap_or_default(),
-        |name| name.to_string_lossy().into_owned(),
-    );
-    let allowed = match std::error::Error::source(error) {
-        Some(source) => source.to_string(),
-        None => format!("one of {}", text(ContextKind::ValidValue).unwrap_or_default()),
-    };
-    let value = text(ContextKind::InvalidValue).unwrap_or_default();
-    format!("{variable}=\"{value}\" is not allowed: it must be {allowed}")
-}
-
-/// The argument whose value clap refused.
-fn argument<'a>(error: &clap::Error, command: &'a Command) -> Option<&'a Arg> {
-    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return None };
-    let long = shown.split_whitespace().next()?.strip_prefix("--")?;
-    let commands = std::iter::once(command).chain(command.get_subcommands());
-    commands.flat_map(Command::get_arguments).find(|arg| arg.get_long() == Some(long))
-}

@@ -1,18 +1,16 @@
-//! `/email`: proving that an address is one's own.
+//! `POST /email/verify`: proving that an address is one's own.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::extract::{Json, Query};
+use crate::extract::Json;
 use crate::one_time::Proof;
 use crate::problem_examples::{problems, rate_limited};
-use crate::routes::link::{Link, open};
 use crate::state::App;
 use crate::store::one_time_tokens::Purpose;
 use crate::{account, schemas, store};
@@ -58,20 +56,6 @@ pub(super) async fn verify_email(
     verified.ok_or_else(|| proof.refused())?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Where the link in the mail leads
-///
-/// On to the frontend's page (`PORTCULLIS_VERIFY_URL`), with the token. Opening it changes nothing.
-#[utoipa::path(
-    get, path = "/email/verify", tag = "mail", params(Link),
-    responses(
-        (status = SEE_OTHER, description = "The frontend's page", headers(("location" = String, description = "The page, with `?token=`"))),
-        (status = OK, description = "A page that says how to go on, where the frontend has none", content_type = "text/html", body = String),
-    ),
-)]
-pub(super) async fn open_verify_link(State(app): State<App>, Query(link): Query<Link>) -> Response {
-    open(app.config.verify_url.as_ref(), &link, "PORTCULLIS_VERIFY_URL", "POST /email/verify")
 }
 
 #[cfg(test)]

@@ -1,19 +1,17 @@
-//! `/password`: for whoever has forgotten theirs.
+//! `POST /password/forgot` and `POST /password/reset`: for whoever has forgotten theirs.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::extract::{Json, Query};
+use crate::extract::Json;
 use crate::one_time::{self, Proof};
 use crate::password::NewPassword;
 use crate::problem_examples::{problems, rate_limited};
-use crate::routes::link::{Link, open};
 use crate::state::App;
 use crate::store::one_time_tokens::{Owner, Purpose};
 use crate::store::outbox::{Kind, NewMail};
@@ -101,20 +99,6 @@ pub(super) async fn reset_password(
     reset.ok_or_else(|| proof.refused())?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Where the link in the mail leads
-///
-/// On to the frontend's page (`PORTCULLIS_RESET_URL`), with the token. Opening it changes nothing.
-#[utoipa::path(
-    get, path = "/password/reset", tag = "mail", params(Link),
-    responses(
-        (status = SEE_OTHER, description = "The frontend's page", headers(("location" = String, description = "The page, with `?token=`"))),
-        (status = OK, description = "A page that says how to go on, where the frontend has none", content_type = "text/html", body = String),
-    ),
-)]
-pub(super) async fn open_reset_link(State(app): State<App>, Query(link): Query<Link>) -> Response {
-    open(app.config.reset_url.as_ref(), &link, "PORTCULLIS_RESET_URL", "POST /password/reset")
 }
 
 #[cfg(test)]

@@ -1,0 +1,83 @@
+//! Whether a name and a password open an account.
+
+use secrecy::SecretString;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::audit::{Event, Kind};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::names::Identifier;
+use crate::one_time;
+use crate::password::Verdict;
+use crate::state::App;
+use crate::store;
+use crate::store::outbox::{self, NewMail};
+use crate::store::users::{self, Credentials};
+use crate::throttle::{self, Attempt, Success};
+
+/// Checks a name and a password, within the limits on guessing, and writes down if they are not right.
+///
+/// Returns the account that they open, and the hash to store if the stored one is out of date.
+///
+/// # Errors
+/// `InvalidCredentials`; `AccountDisabled` and `EmailUnverified` only if both are right; `RateLimited`; `Busy`; and those of
+/// the database.
+pub async fn verify(
+    app: &App,
+    client: &Client,
+    identifier: &Identifier,
+    password: &SecretString,
+    success: Success,
+) -> Result<(Credentials, Option<String>)> {
+    let hasher = throttle::hasher(app, client);
+    hasher.admit().await?;
+    // Before the account is looked for: a refusal must take no longer when there is one.
+    let attempt = Attempt::to_log_in(app, client, identifier, success).await?;
+    let is_last = attempt.is_last;
+    let credentials = users::find_credentials(&app.pool, identifier).await?;
+    let verdict = attempt.verify(&hasher, password, credentials.as_ref()).await?;
+    let user_id = credentials.as_ref().map(|credentials| credentials.user_id);
+    let error = match (verdict, credentials) {
+        (Verdict::Right { rehashed }, Some(credentials)) if credentials.is_active => {
+            let unverified = credentials.unverified_email.as_deref();
+            match unverified.filter(|_| app.config.require_verified_email.is_on()) {
+                None => return Ok((credentials, rehashed)),
+                Some(email) => {
+                    mail_again(app, client, credentials.user_id, email).await?;
+                    Error::EmailUnverified
+                }
+            }
+        }
+        (Verdict::Right { .. }, Some(_)) => Error::AccountDisabled,
+        _ => Error::InvalidCredentials,
+    };
+    let failed = Event::new(Kind::LoginFailed, client).details(json!({"code": error.parts().1}));
+    let failed = user_id.into_iter().fold(failed, Event::to);
+    if is_last && matches!(error, Error::InvalidCredentials) {
+        tell_of_lock(app, &failed, user_id).await?;
+    } else {
+        failed.record(&app.pool).await?;
+    }
+    Err(error)
+}
+
+/// Mails to the address that must be verified first, within the limit on such mails.
+async fn mail_again(app: &App, client: &Client, user_id: Uuid, email: &str) -> Result<()> {
+    match one_time::ask(app, client, &NewMail::to_verify(user_id, email)).await {
+        Err(Error::RateLimited(_)) => Ok(()),
+        asked => asked,
+    }
+}
+
+/// Writes down the wrong password that used up the limit, and tells the owner of the account, if there
+/// is one. The same is done if there is none, so that its time tells nothing.
+async fn tell_of_lock(app: &App, failed: &Event<'_>, user_id: Option<Uuid>) -> Result<()> {
+    let mut transaction = store::begin(&app.pool).await?;
+    failed.record(&mut *transaction).await?;
+    let kind = outbox::Kind::AccountLocked;
+    if throttle::may_tell(&mut transaction, &app.config, kind, user_id).await? {
+        outbox::insert_to_owner(&mut *transaction, user_id, kind, &json!({})).await?;
+    }
+    Ok(transaction.commit().await?)
+}

@@ -1,0 +1,65 @@
+//! Whether the settings fit each other.
+
+use secrecy::ExposeSecret as _;
+
+use super::{Config, SameSite};
+
+impl Config {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// One line that names the variables and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(url) = &self.database_url
+            && !["postgres://", "postgresql://"].iter().any(|s| url.expose_secret().starts_with(s))
+        {
+            return Err("DATABASE_URL must be a postgres:// URL (its value is not shown)".into());
+        }
+        if self.cookie_samesite == SameSite::None && !self.public_url.is_https() {
+            return Err(format!(
+                "PORTCULLIS_COOKIE_SAMESITE=\"none\" needs an https PORTCULLIS_PUBLIC_URL, which is \"{}\": browsers drop such a cookie without Secure",
+                self.public_url
+            ));
+        }
+        if let Some(domain) = &self.cookie_domain
+            && !self.public_url.is_within(domain)
+        {
+            return Err(format!(
+                "PORTCULLIS_COOKIE_DOMAIN=\"{domain}\" must be the host of PORTCULLIS_PUBLIC_URL, \"{}\", or a domain above it",
+                self.public_url
+            ));
+        }
+        self.check_mail()?;
+        let named = self.admin_username.is_some() || self.admin_email.is_some();
+        if named != self.admin_password.is_some() {
+            return Err("PORTCULLIS_ADMIN_PASSWORD and PORTCULLIS_ADMIN_USERNAME or PORTCULLIS_ADMIN_EMAIL make the first admin together: set both or neither".into());
+        }
+        Ok(())
+    }
+
+    fn check_mail(&self) -> Result<(), String> {
+        if self.smtp_url.is_some() && self.mail_from.is_none() {
+            return Err("PORTCULLIS_SMTP_URL needs PORTCULLIS_MAIL_FROM, such as Example <auth@example.com>: whom mails are from".into());
+        }
+        let needing = [
+            ("PORTCULLIS_REGISTRATION_PRIVACY", self.registration_privacy),
+            ("PORTCULLIS_REQUIRE_VERIFIED_EMAIL", self.require_verified_email),
+            ("PORTCULLIS_LOGIN_CODE", self.login_code),
+        ];
+        if let Some((name, _)) = needing.into_iter().find(|(_, switch)| switch.is_on())
+            && !self.has_mail()
+        {
+            return Err(format!(
+                "{name}=\"on\" needs mail: set PORTCULLIS_SMTP_URL and PORTCULLIS_MAIL_FROM"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether mails go anywhere. Without a server only a service for development keeps them, as its
+    /// log then lets in whoever reads it.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        self.smtp_url.is_some() || !self.public_url.is_https()
+    }
+}
