@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use self::email::verify_email;
-pub use self::password::{change_password, reset_password};
+pub use self::password::{change_password, log_in_by_mail, reset_password};
 pub use self::update::update;
 
 use crate::audit::{Event, Kind};

@@ -101,7 +101,7 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_THROTTLE", value_name = "SWITCH", default_value = "on")]
     pub throttle: Switch,
 
-    /// How many wrong passwords are taken for one name, and from one client that its account knows
+    /// How many wrong passwords, or mailed codes, are taken for one name, and from one client that its account knows
     #[arg(long, env = "PORTCULLIS_THROTTLE_ACCOUNT", value_name = "RATE", default_value = "10/10m", value_parser = Rate::parse)]
     pub throttle_account: Rate,
 

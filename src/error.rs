@@ -255,6 +255,12 @@ impl IntoResponse for Error {
     }
 }
 
+impl From<FieldError> for Error {
+    fn from(fault: FieldError) -> Self {
+        Self::ValidationFailed(vec![fault])
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         // 57014 query canceled, by the statement time-out; 55P03 lock not available, by its own.

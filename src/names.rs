@@ -97,6 +97,13 @@ impl Identifier {
     pub fn email(text: &str) -> Self {
         Self::Email(fold_email(&fold(text)))
     }
+
+    /// The name itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let (Self::Username(name) | Self::Email(name)) = self;
+        name
+    }
 }
 
 /// The names of an account, as people may give them at login.

@@ -15,7 +15,6 @@ use crate::names;
 use crate::password::Hasher;
 use crate::state::App;
 use crate::store::one_time_tokens::{self, Given, Purpose, Token};
-use crate::store::outbox::{self, NewMail};
 use crate::throttle::{self, Attempt};
 use crate::token::OneTimeSecret;
 
@@ -109,7 +108,7 @@ impl Proof {
                 Ok(Self::Token(OneTimeSecret::parse(token.expose_secret())))
             }
             (None, Some(email), Some(code)) => {
-                Ok(Self::Code { email: read_email(email)?, code: Code::read(code) })
+                Ok(Self::Code { email: names::email("email", email)?, code: Code::read(code) })
             }
             (None, None, None) => {
                 Err(Error::invalid("token", "required", "(or email and code) is required"))
@@ -168,24 +167,6 @@ impl Proof {
         };
         Error::invalid(field, "invalid", "does not stand, or does not any more; ask for a new mail")
     }
-}
-
-/// Has a mail sent that somebody asks for, within the limit on such mails. Whose it is, is looked for
-/// when it is sent: neither the answer nor its time tells whether an account has the address.
-///
-/// # Errors
-/// `RateLimited`, and those of the database.
-pub async fn ask(app: &App, client: &Client, mail: &NewMail<'_>) -> Result<()> {
-    throttle::count_mail(app, client, mail.kind, mail.email).await?;
-    Ok(outbox::insert(&app.pool, mail).await?)
-}
-
-/// An address that somebody gives, as accounts have it.
-///
-/// # Errors
-/// `ValidationFailed`.
-pub fn read_email(email: &str) -> Result<String> {
-    names::email("email", email).map_err(|fault| Error::ValidationFailed(vec![fault]))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::state::App;
+use crate::store::outbox::MailKind::NewDevice;
 use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
 use crate::store::users::{self, User};
 use crate::store::{self, known_devices, outbox};
@@ -172,12 +173,10 @@ async fn remember(
     let (given, new) = (client.device_hash.as_deref(), DeviceSecret::generate());
     let remembered = known_devices::remember(connection, user_id, given, &new.hash()).await?;
     if remembered.is_stranger
-        && throttle::may_tell(connection, &app.config, outbox::Kind::NewDevice, Some(user_id))
-            .await?
+        && throttle::may_tell(connection, &app.config, NewDevice, user_id.as_bytes()).await?
     {
         let details = json!({"device": client.device(), "ip": client.ip});
-        let kind = outbox::Kind::NewDevice;
-        outbox::insert_to_owner(connection, Some(user_id), kind, &details).await?;
+        outbox::insert_to_owner(connection, Some(user_id), NewDevice, &details).await?;
     }
     Ok(Some(new).filter(|_| remembered.is_given))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use crate::store::{
-    audit_events, known_devices, one_time_tokens, registrations, session_records, sessions,
+    audit_events, known_devices, one_time_tokens, outbox, registrations, session_records, sessions,
     throttles,
 };
 
@@ -15,7 +15,7 @@ const BATCH: i64 = 1000;
 /// As long as browsers keep the cookie (RFC 6265bis §5.6.2).
 const DEVICE_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 /// A mail is tried for a day, and what it holds stands for another.
-const REGISTRATION_KEEP: Duration = Duration::from_secs(48 * 60 * 60);
+const MAIL_KEEP: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// Sweeps now and then, for ever. An error is logged, and the next round tries again.
 pub async fn run(pool: PgPool, audit_keep: Duration) {
@@ -45,8 +45,9 @@ pub async fn once(pool: &PgPool, audit_keep: Duration) -> sqlx::Result<u64> {
         let limits = throttles::sweep(&mut *connection, BATCH).await?;
         let devices = known_devices::sweep(&mut *connection, DEVICE_KEEP, BATCH).await?;
         let mailed = one_time_tokens::sweep(&mut *connection, BATCH).await?;
-        let wanted = registrations::sweep(&mut *connection, REGISTRATION_KEEP, BATCH).await?;
-        let batches = [ended, orphans, events, limits, devices, mailed, wanted];
+        let unsent = outbox::sweep(&mut *connection, MAIL_KEEP, BATCH).await?;
+        let wanted = registrations::sweep(&mut *connection, MAIL_KEEP, BATCH).await?;
+        let batches = [ended, orphans, events, limits, devices, mailed, unsent, wanted];
         swept += batches.iter().sum::<u64>();
         if batches.iter().all(|rows| *rows < BATCH as u64) {
             return Ok(swept);

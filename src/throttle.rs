@@ -13,16 +13,21 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::config::Config;
+use crate::config::{Config, Rate};
 use crate::error::{Error, Result};
 use crate::names::{self, Identifier};
 use crate::password::{Hasher, Verdict};
 use crate::rate_limit::RateLimit;
 use crate::state::App;
 use crate::store::known_devices;
-use crate::store::outbox::Kind;
+use crate::store::outbox::MailKind;
 use crate::store::throttles::{self, Bucket};
 use crate::store::users::Credentials;
+
+/// The limit on a name, for strangers.
+const ACCOUNT: &str = "account";
+/// How often an owner is told that strangers have used it up, however long they go on.
+const LOCK_NOTICES: Rate = Rate { burst: 1, interval: Duration::from_secs(24 * 60 * 60) };
 
 /// What a right password does to the limit that its try was counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +47,7 @@ pub struct Attempt<'a> {
     own: Option<Bucket>,
     network: Option<Bucket>,
     success: Success,
-    /// Whether it is the last one for a while.
+    /// Whether it is the last one that strangers have at the name, for a while.
     pub is_last: bool,
 }
 
@@ -61,7 +66,7 @@ impl<'a> Attempt<'a> {
             Some(key) => Self::begin(app, "device", key, None, success).await,
             None => {
                 let network = wrong_from(app, client);
-                Self::begin(app, "account", account(identifier), network, success).await
+                Self::begin(app, ACCOUNT, account(identifier), network, success).await
             }
         }
     }
@@ -86,8 +91,18 @@ impl<'a> Attempt<'a> {
         purpose: &str,
         email: &str,
     ) -> Result<Self> {
-        let key = key("code", &[purpose.as_bytes(), email.as_bytes()]);
-        Self::begin(app, "code", key, wrong_from(app, client), Success::Clears).await
+        let (purpose, identifier) = (purpose.as_bytes(), Identifier::email(email));
+        // As with passwords: a client that the account knows is not kept out by strangers.
+        match known(app, client, &identifier).await? {
+            Some(device) => {
+                let key = key("device code", &[purpose, &device]);
+                Self::begin(app, "device", key, None, Success::Clears).await
+            }
+            None => {
+                let key = key("code", &[purpose, email.as_bytes()]);
+                Self::begin(app, "code", key, wrong_from(app, client), Success::Clears).await
+            }
+        }
     }
 
     async fn begin(
@@ -101,7 +116,7 @@ impl<'a> Attempt<'a> {
             return Ok(Self { app, own: None, network: None, success, is_last: false });
         }
         let own = Bucket { key, rate: app.config.throttle_account };
-        let is_last = take(app, policy, &own, network.as_ref()).await?;
+        let is_last = take(app, policy, &own, network.as_ref()).await? && policy == ACCOUNT;
         Ok(Self { app, own: Some(own), network, success, is_last })
     }
 
@@ -181,7 +196,7 @@ pub async fn count_name(app: &App, client: &Client) -> Result<()> {
 ///
 /// # Errors
 /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
-pub async fn count_mail(app: &App, client: &Client, kind: Kind, email: &str) -> Result<()> {
+pub async fn count_mail(app: &App, client: &Client, kind: MailKind, email: &str) -> Result<()> {
     if !app.config.throttle.is_on() {
         return Ok(());
     }
@@ -196,18 +211,22 @@ pub async fn count_mail(app: &App, client: &Client, kind: Kind, email: &str) -> 
     take(app, "mail", &own, network.as_ref()).await.map(drop)
 }
 
-/// Whether the owner of an account may be told once more of something that others bring about.
+/// Whether somebody may be told once more of what others bring about. `whom` names them among all who
+/// are told of it, or would be if they had an account.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn may_tell(
     connection: &mut PgConnection,
     config: &Config,
-    kind: Kind,
-    user_id: Option<Uuid>,
+    kind: MailKind,
+    whom: &[u8],
 ) -> sqlx::Result<bool> {
-    let key = key("notice", &[kind.as_str().as_bytes(), user_id.unwrap_or_default().as_bytes()]);
-    let bucket = Bucket { key, rate: config.throttle_mail };
+    let rate = match kind {
+        MailKind::AccountLocked => LOCK_NOTICES,
+        _ => config.throttle_mail,
+    };
+    let bucket = Bucket { key: key("notice", &[kind.as_str().as_bytes(), whom]), rate };
     Ok(!config.throttle.is_on() || throttles::take(connection, &bucket, None).await?.own)
 }
 

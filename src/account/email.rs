@@ -16,7 +16,7 @@ use crate::store::users::{self, User};
 /// Takes an address for somebody's own who had a mail to it: that of an account, the one that an account
 /// is to have, or that of an account that is made only now.
 ///
-/// `None` when the token does not stand any more.
+/// `false` when the token does not stand any more.
 ///
 /// # Errors
 /// `EmailTaken`, `UsernameTaken`, and those of the database.
@@ -24,7 +24,7 @@ pub async fn verify_email(
     connection: &mut PgConnection,
     token: &Token,
     client: &Client,
-) -> Result<Option<()>> {
+) -> Result<bool> {
     let user_id = match token.owner {
         Owner::User(id) => id,
         Owner::Registration(id) => return register(connection, token, id, client).await,
@@ -32,7 +32,7 @@ pub async fn verify_email(
     users::lock(&mut *connection, &[user_id]).await?;
     let spent = one_time_tokens::spend(connection, Purpose::VerifyEmail, token).await?;
     let user = users::find(&mut *connection, user_id).await?.filter(|_| spent);
-    let Some(user) = user else { return Ok(None) };
+    let Some(user) = user else { return Ok(false) };
     let email = Some(&token.email);
     if user.pending_email.as_ref() == email {
         on_names(users::take_pending_email(&mut *connection, user_id).await.map_err(Error::from))?;
@@ -42,10 +42,10 @@ pub async fn verify_email(
     } else if user.email.as_ref() == email {
         users::verify_email(&mut *connection, user_id).await?;
     } else {
-        return Ok(None);
+        return Ok(false);
     }
     Event::new(Kind::EmailVerified, client).by_own(user_id).record(connection).await?;
-    Ok(Some(()))
+    Ok(true)
 }
 
 /// Makes the account that somebody registered without being told whether the address was taken.
@@ -54,24 +54,25 @@ async fn register(
     token: &Token,
     id: Uuid,
     client: &Client,
-) -> Result<Option<()>> {
-    if !one_time_tokens::spend(connection, Purpose::VerifyEmail, token).await? {
-        return Ok(None);
-    }
-    let Some(registration) = registrations::take(&mut *connection, id).await? else {
-        return Ok(None);
+) -> Result<bool> {
+    let Some(registration) = registrations::lock(&mut *connection, id).await? else {
+        return Ok(false);
     };
+    if !one_time_tokens::spend(connection, Purpose::VerifyEmail, token).await? {
+        return Ok(false);
+    }
+    registrations::delete(&mut *connection, id).await?;
     let (new, hash) = (registration.new, registration.password_hash);
     create(connection, &new, &hash, Actor::Registrant, client).await?;
-    Ok(Some(()))
+    Ok(true)
 }
 
 /// What follows from another address: mails that open the account are void, and whoever has the old
 /// address is told.
 pub(super) async fn changed(connection: &mut PgConnection, before: &User) -> Result<()> {
-    void(connection, before).await?;
+    void_mails(connection, before).await?;
     if let Some(email) = before.email.as_deref().filter(|_| before.email_verified) {
-        let kind = outbox::Kind::EmailChanged;
+        let kind = outbox::MailKind::EmailChanged;
         let new = NewMail { kind, email, user_id: Some(before.id), registration_id: None };
         outbox::insert(connection, &new).await?;
     }
@@ -79,7 +80,7 @@ pub(super) async fn changed(connection: &mut PgConnection, before: &User) -> Res
 }
 
 /// Ends every mail, sent or not, that opens an account whose row is locked.
-pub(super) async fn void(connection: &mut PgConnection, user: &User) -> Result<()> {
+pub(super) async fn void_mails(connection: &mut PgConnection, user: &User) -> Result<()> {
     one_time_tokens::void(&mut *connection, user.id).await?;
     if let Some(email) = &user.email {
         outbox::void(connection, email).await?;

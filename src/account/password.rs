@@ -30,7 +30,7 @@ pub async fn change_password(
     let changed = Event::new(Kind::PasswordChanged, client).by_own(id).session(current);
     let user = set(connection, id, hash).await?;
     sessions::delete_all(&mut *connection, id, Some(current)).await?;
-    make_strangers(connection, &user, client.device_hash.as_deref()).await?;
+    follow_new_password(connection, &user, client.device_hash.as_deref()).await?;
     changed.record(connection).await?;
     Ok(user)
 }
@@ -39,7 +39,7 @@ pub async fn change_password(
 /// sessions. Whoever made an account with an address that was never verified need not be the one who
 /// reads its mail, so their API tokens end, too.
 ///
-/// `None` when the token does not stand any more.
+/// `false` when the token does not stand any more.
 ///
 /// # Errors
 /// Those of the database.
@@ -48,12 +48,12 @@ pub async fn reset_password(
     token: &Token,
     hash: String,
     client: &Client,
-) -> Result<Option<()>> {
-    let Owner::User(id) = token.owner else { return Ok(None) };
-    let before = users::lock_by_email(&mut *connection, &token.email).await?;
-    let Some(before) = before.filter(|user| user.id == id) else { return Ok(None) };
+) -> Result<bool> {
+    let Owner::User(id) = token.owner else { return Ok(false) };
+    let before = users::lock_active_by_email(&mut *connection, &token.email).await?;
+    let Some(before) = before.filter(|user| user.id == id) else { return Ok(false) };
     if !one_time_tokens::spend(connection, Purpose::ResetPassword, token).await? {
-        return Ok(None);
+        return Ok(false);
     }
     users::verify_email(&mut *connection, id).await?;
     let user = set(connection, id, hash).await?;
@@ -61,10 +61,39 @@ pub async fn reset_password(
     if !before.email_verified {
         api_tokens::delete_all(&mut *connection, id).await?;
     }
-    make_strangers(connection, &user, client.device_hash.as_deref()).await?;
+    follow_new_password(connection, &user, client.device_hash.as_deref()).await?;
     let changed = Event::new(Kind::PasswordChanged, client).by_own(id);
     changed.details(json!({"by": "mail"})).record(connection).await?;
-    Ok(Some(()))
+    Ok(true)
+}
+
+/// Logs in whoever had a mail to the account's address. If that was never verified, whoever made the
+/// account need not be the one who reads its mail: their sessions, tokens and password end, and
+/// `instead` is a password that nobody knows.
+///
+/// `None` when the token does not stand any more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn log_in_by_mail(
+    connection: &mut PgConnection,
+    token: &Token,
+    instead: Option<String>,
+) -> Result<Option<User>> {
+    let Owner::User(id) = token.owner else { return Ok(None) };
+    let before = users::lock_active_by_email(&mut *connection, &token.email).await?;
+    let Some(before) = before.filter(|user| user.id == id) else { return Ok(None) };
+    if !one_time_tokens::spend(connection, Purpose::LogIn, token).await? {
+        return Ok(None);
+    }
+    if !before.email_verified {
+        let Some(hash) = instead else { return Ok(None) };
+        let user = set(connection, id, hash).await?;
+        sessions::delete_all(&mut *connection, id, None).await?;
+        api_tokens::delete_all(&mut *connection, id).await?;
+        follow_new_password(connection, &user, None).await?;
+    }
+    Ok(users::record_login_by_mail(connection, id).await?)
 }
 
 async fn set(connection: &mut PgConnection, id: Uuid, hash: String) -> Result<User> {
@@ -74,15 +103,15 @@ async fn set(connection: &mut PgConnection, id: Uuid, hash: String) -> Result<Us
 
 /// What follows from a new password, besides the end of sessions: whoever knew the old one is a stranger
 /// now, mails that open the account are void, tries at the old one count no more, and the owner is told.
-pub(super) async fn make_strangers(
+pub(super) async fn follow_new_password(
     connection: &mut PgConnection,
     user: &User,
     but: Option<&[u8]>,
 ) -> Result<()> {
     known_devices::forget(&mut *connection, user.id, but).await?;
-    super::email::void(connection, user).await?;
+    super::email::void_mails(connection, user).await?;
     let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
     throttles::clear(&mut *connection, &throttle::account_keys(names), None).await?;
-    let kind = outbox::Kind::PasswordChanged;
+    let kind = outbox::MailKind::PasswordChanged;
     Ok(outbox::insert_to_owner(connection, Some(user.id), kind, &json!({})).await?)
 }

@@ -50,7 +50,7 @@ pub async fn update(
         sessions::delete_all(&mut *connection, id, None).await?;
     }
     if changes.password_hash.is_some() {
-        password::make_strangers(connection, &user, None).await?;
+        password::follow_new_password(connection, &user, None).await?;
         event(Kind::PasswordChanged, client, id, actor).record(&mut *connection).await?;
     }
     if let Some(Some(pending)) = &changes.pending_email {
@@ -98,7 +98,7 @@ async fn await_verification(
         Some(Some(email)) => {
             // Where it is not told, the mail goes to whoever has it, and says so.
             if !config.registration_privacy.is_on()
-                && users::find_by_email(connection, &email).await?.is_some()
+                && users::find_id_by_email(connection, &email).await?.is_some()
             {
                 return Err(Error::EmailTaken);
             }

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::mail;
 use crate::names::Identifier;
-use crate::one_time;
 use crate::password::Verdict;
 use crate::state::App;
 use crate::store;
@@ -55,7 +55,7 @@ pub async fn verify(
     let failed = Event::new(Kind::LoginFailed, client).details(json!({"code": error.parts().1}));
     let failed = user_id.into_iter().fold(failed, Event::to);
     if is_last && matches!(error, Error::InvalidCredentials) {
-        tell_of_lock(app, &failed, user_id).await?;
+        tell_of_lock(app, &failed, identifier, user_id).await?;
     } else {
         failed.record(&app.pool).await?;
     }
@@ -64,7 +64,7 @@ pub async fn verify(
 
 /// Mails to the address that must be verified first, within the limit on such mails.
 async fn mail_again(app: &App, client: &Client, user_id: Uuid, email: &str) -> Result<()> {
-    match one_time::ask(app, client, &NewMail::to_verify(user_id, email)).await {
+    match mail::ask(app, client, &NewMail::to_verify(user_id, email)).await {
         Err(Error::RateLimited(_)) => Ok(()),
         asked => asked,
     }
@@ -72,11 +72,18 @@ async fn mail_again(app: &App, client: &Client, user_id: Uuid, email: &str) -> R
 
 /// Writes down the wrong password that used up the limit, and tells the owner of the account, if there
 /// is one. The same is done if there is none, so that its time tells nothing.
-async fn tell_of_lock(app: &App, failed: &Event<'_>, user_id: Option<Uuid>) -> Result<()> {
+async fn tell_of_lock(
+    app: &App,
+    failed: &Event<'_>,
+    identifier: &Identifier,
+    user_id: Option<Uuid>,
+) -> Result<()> {
     let mut transaction = store::begin(&app.pool).await?;
     failed.record(&mut *transaction).await?;
-    let kind = outbox::Kind::AccountLocked;
-    if throttle::may_tell(&mut transaction, &app.config, kind, user_id).await? {
+    let kind = outbox::MailKind::AccountLocked;
+    if throttle::may_tell(&mut transaction, &app.config, kind, identifier.as_str().as_bytes())
+        .await?
+    {
         outbox::insert_to_owner(&mut *transaction, user_id, kind, &json!({})).await?;
     }
     Ok(transaction.commit().await?)

@@ -57,7 +57,9 @@ pub async fn run(config: Config) -> Result<(), String> {
             announce(&config, &listener, &database, &mailer, admin, start);
             let app = App::new(config.clone(), pool.clone());
             let sweep = tokio::spawn(sweep::run(pool.clone(), config.audit_keep));
-            let mails = tokio::spawn(mail::run(app.clone(), mailer, stop.clone()));
+            // What is not sent here may be sent by another replica.
+            let mails = mailer.is_on().then(|| mail::run(app.clone(), mailer, stop.clone()));
+            let mails = mails.map(tokio::spawn);
             let stopping = async move { drop(stop.changed().await) };
             let router = app::router(app);
             let served = tokio::select! {
@@ -67,8 +69,10 @@ pub async fn run(config: Config) -> Result<(), String> {
                 }
             };
             sweep.abort();
-            // One that was cut off would be sent twice.
-            let _ = tokio::time::timeout(FINISH_MAILS_WITHIN, mails).await;
+            // A mail that is cut off will be sent twice.
+            if let (Ok(()), Some(mails)) = (&served, mails) {
+                let _ = tokio::time::timeout(FINISH_MAILS_WITHIN, mails).await;
+            }
             // What was cut off at the end of the grace period may still hold connections.
             let _ = tokio::time::timeout(CLOSE_WITHIN, pool.close()).await;
             served
@@ -197,7 +201,7 @@ fn announce(
     let listen = listener.local_addr().unwrap_or(config.listen);
     let (url, data, seconds) =
         (&config.public_url, database.place(), start.elapsed().as_secs_f32());
-    let mail = mailer.place(config);
+    let mail = mailer.place();
     if config.log_format == LogFormat::Json {
         tracing::info!(%listen, public_url = %url, data, mail, seconds, "ready");
         return;

@@ -214,7 +214,7 @@ impl Letter {
 /// A duration in words, to the minute.
 fn words(duration: Duration) -> String {
     match duration.as_secs() / 60 {
-        minutes if minutes % 60 == 0 => format!("{} hours", minutes / 60),
+        minutes if minutes > 60 && minutes % 60 == 0 => format!("{} hours", minutes / 60),
         minutes => format!("{minutes} minutes"),
     }
 }

@@ -9,13 +9,13 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use tokio::io::AsyncWriteExt as _;
 
 use super::letter::Letter;
-use crate::config::Config;
+use crate::config::{Config, SmtpUrl};
 
 /// What the server, or the way to it, has against a mail.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a server may take for each of its answers.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How long connecting may take. Answers have no limit of their own: whoever sends sets one for all.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Whom mails are from, and how they go.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Mailer {
 
 #[derive(Clone, Debug)]
 enum Way {
-    Server(AsyncSmtpTransport<Tokio1Executor>),
+    Server(SmtpUrl, Box<AsyncSmtpTransport<Tokio1Executor>>),
     /// For development: whoever reads these can take over accounts.
     LogAndFiles(PathBuf),
     Nowhere,
@@ -82,7 +82,7 @@ impl Mailer {
             Some(url) => {
                 let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.connection())
                     .map_err(|error| format!("PORTCULLIS_SMTP_URL ({url}): {error}"))?;
-                Way::Server(server.timeout(Some(ANSWER_WITHIN)).build())
+                Way::Server(url.clone(), Box::new(server.timeout(Some(CONNECT_WITHIN)).build()))
             }
             None if config.has_mail() => Way::LogAndFiles(config.data_dir.join("mail")),
             None => Way::Nowhere,
@@ -92,13 +92,13 @@ impl Mailer {
 
     /// Where mails go, for a person.
     #[must_use]
-    pub fn place(&self, config: &Config) -> String {
-        match (&self.way, &config.smtp_url) {
-            (Way::LogAndFiles(dir), _) => {
+    pub fn place(&self) -> String {
+        match &self.way {
+            Way::Server(url, _) => url.to_string(),
+            Way::LogAndFiles(dir) => {
                 format!("this log, and {}/*.eml (no PORTCULLIS_SMTP_URL)", dir.display())
             }
-            (Way::Server(_), Some(url)) => url.to_string(),
-            _ => "nowhere (no PORTCULLIS_SMTP_URL)".to_owned(),
+            Way::Nowhere => "nowhere (no PORTCULLIS_SMTP_URL)".to_owned(),
         }
     }
 
@@ -114,7 +114,7 @@ impl Mailer {
     /// What the server, or the way to it, has against it.
     pub async fn try_connection(&self) -> Result<(), BoxError> {
         match &self.way {
-            Way::Server(server) => match server.test_connection().await? {
+            Way::Server(_, server) => match server.test_connection().await? {
                 true => Ok(()),
                 false => Err("the server did not answer".into()),
             },
@@ -129,7 +129,7 @@ impl Mailer {
     pub async fn send(&self, mail: &Outgoing<'_>) -> Result<(), BoxError> {
         let message = self.message(mail)?;
         match &self.way {
-            Way::Server(server) => server.send(message).await.map(drop).map_err(BoxError::from),
+            Way::Server(_, server) => server.send(message).await.map(drop).map_err(BoxError::from),
             Way::LogAndFiles(dir) => {
                 let file = dir.join(format!("{}.eml", mail.id));
                 let text = mail.letter.text(&self.service)?;

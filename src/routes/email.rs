@@ -52,8 +52,9 @@ pub(super) async fn verify_email(
     let found = proof.find(&app, &client, Purpose::VerifyEmail).await?;
     let token = found.ok_or_else(|| proof.refused())?;
     let mut transaction = store::begin(&app.pool).await?;
-    let verified = account::verify_email(&mut transaction, &token, &client).await?;
-    verified.ok_or_else(|| proof.refused())?;
+    if !account::verify_email(&mut transaction, &token, &client).await? {
+        return Err(proof.refused());
+    }
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,14 +9,14 @@ use utoipa::ToSchema;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
-use crate::one_time::{self, Proof};
+use crate::one_time::Proof;
 use crate::password::NewPassword;
 use crate::problem_examples::{problems, rate_limited};
 use crate::state::App;
 use crate::store::one_time_tokens::{Owner, Purpose};
-use crate::store::outbox::{Kind, NewMail};
+use crate::store::outbox::{MailKind, NewMail};
 use crate::store::users;
-use crate::{account, schemas, store, throttle};
+use crate::{account, mail, names, schemas, store, throttle};
 
 /// Where the mail is to go.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -53,7 +53,7 @@ problems!(ResetProblems: rate_limited(), Error::Busy);
 /// Ask for a new password
 ///
 /// Mails a link and a code to the address, if an account has it; the answer is the same if none has. What
-/// an earlier mail held is void then.
+/// an earlier mail held is void from then on.
 #[utoipa::path(
     post, path = "/password/forgot", tag = "mail", request_body = ForgotPassword,
     responses((status = ACCEPTED, description = "If an account has this address, a mail is on its way"), ForgotProblems),
@@ -63,9 +63,9 @@ pub(super) async fn forgot_password(
     client: Client,
     Json(request): Json<ForgotPassword>,
 ) -> Result<StatusCode> {
-    let email = one_time::read_email(&request.email)?;
-    let mail = NewMail::to_address(Kind::ResetPassword, &email);
-    one_time::ask(&app, &client, &mail).await?;
+    let email = names::email("email", &request.email)?;
+    let mail = NewMail::to_address(MailKind::ResetPassword, &email);
+    mail::ask(&app, &client, &mail).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -95,8 +95,9 @@ pub(super) async fn reset_password(
     let hasher = throttle::hasher(&app, &client);
     let hash = hasher.hash_new(NewPassword { field, password, names: user.names() }).await?;
     let mut transaction = store::begin(&app.pool).await?;
-    let reset = account::reset_password(&mut transaction, &token, hash, &client).await?;
-    reset.ok_or_else(|| proof.refused())?;
+    if !account::reset_password(&mut transaction, &token, hash, &client).await? {
+        return Err(proof.refused());
+    }
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -16,7 +16,6 @@ use crate::client::Client;
 use crate::config::Registration;
 use crate::error::{Error, Result};
 use crate::extract::{Json, Query, word};
-use crate::names::Identifier;
 use crate::page::{Page, PageQuery};
 use crate::password::NewPassword;
 use crate::problem::FieldError;
@@ -141,7 +140,7 @@ pub(super) async fn create_user(
     if admin.is_none() {
         throttle::count_name(&app, &client).await?;
         if let Some(email) = &new.email {
-            throttle::count_mail(&app, &client, outbox::Kind::VerifyEmail, email).await?;
+            throttle::count_mail(&app, &client, outbox::MailKind::VerifyEmail, email).await?;
         }
     }
     let (field, password, names) = ("password", &request.password, new.names());
@@ -194,13 +193,13 @@ async fn make(
 async fn make_when_verified(app: &App, new: &NewUser, hash: &str, email: &str) -> Result<Response> {
     // Usernames are for all to see.
     if let Some(username) = &new.username
-        && users::find_credentials(&app.pool, &Identifier::username(username)).await?.is_some()
+        && users::has_username(&app.pool, username).await?
     {
         return Err(Error::UsernameTaken);
     }
     let mut transaction = store::begin(&app.pool).await?;
     let id = registrations::insert(&mut *transaction, new, hash).await?;
-    let kind = outbox::Kind::VerifyEmail;
+    let kind = outbox::MailKind::VerifyEmail;
     let mail = NewMail { kind, email, user_id: None, registration_id: Some(id) };
     outbox::insert(&mut *transaction, &mail).await?;
     transaction.commit().await?;

@@ -62,6 +62,8 @@ pub async fn remember(
         r#"insert into known_devices (hash, user_id)
          values (coalesce((select hash from known_devices where hash = $2 limit 1), $3), $1)
          on conflict on constraint known_devices_pkey do update set last_used_at = now()
+         -- now() is when the transaction began, and the subquery sees what was there before: a row that
+         -- was just made is new, and no other of its own
          returning hash = $3 as "is_given!",
              created_at = now() and exists (select from known_devices where user_id = $1)
                  as "is_stranger!""#,

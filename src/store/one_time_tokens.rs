@@ -21,6 +21,17 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// How long a token stands, from when it is sent.
+    #[must_use]
+    pub fn lifetime(self) -> Duration {
+        let minutes = match self {
+            Self::VerifyEmail => 24 * 60,
+            Self::ResetPassword => 30,
+            Self::LogIn => 10,
+        };
+        Duration::from_secs(minutes * 60)
+    }
+
     /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -56,8 +67,6 @@ pub struct NewToken<'a> {
     pub owner: Owner,
     /// The mail that holds it.
     pub mail_id: i64,
-    /// How long it stands.
-    pub lifetime: Duration,
 }
 
 /// What a person brings back.
@@ -86,7 +95,8 @@ pub struct Token {
 }
 
 /// Adds a token to those of the same mail, and ends those of earlier mails for the same purpose;
-/// `false` when there is one of a later mail. The account's row is locked, if there is one.
+/// `false` when there is one of a later mail. The account's row is locked, if there is one. Registrations
+/// end nothing of each other: whoever asks last is not for that the one whose address it is.
 pub async fn insert(connection: &mut PgConnection, new: &NewToken<'_>) -> sqlx::Result<bool> {
     let (user_id, registration_id) = match new.owner {
         Owner::User(id) => (Some(id), None),
@@ -124,14 +134,15 @@ pub async fn insert(connection: &mut PgConnection, new: &NewToken<'_>) -> sqlx::
         user_id,
         registration_id,
         new.mail_id,
-        interval(new.lifetime)?,
+        interval(new.purpose.lifetime())?,
     )
     .execute(connection)
     .await
     .map(|_| true)
 }
 
-/// The token that a person brought back, if it stands.
+/// The token that a person brought back, if it stands. A newer mail for the same ends it as soon as it is
+/// asked for, sent or not.
 pub async fn find(
     db: impl PgExecutor<'_>,
     purpose: Purpose,
@@ -142,9 +153,15 @@ pub async fn find(
         Given::Code { email, hash } => (None, Some(email), Some(hash)),
     };
     let row = sqlx::query!(
-        "select hash, email, user_id, registration_id from one_time_tokens
+        "select hash, email, user_id, registration_id from one_time_tokens t
          where purpose = $1 and expires_at > now()
-             and (hash = $2 or (email = $3 and code_hash = $4))",
+             and (hash = $2 or (email = $3 and code_hash = $4))
+             and not exists (
+                 select from outbox o
+                 where o.email = t.email and o.kind = t.purpose and o.id > t.mail_id
+                     and o.registration_id is null
+                     and (o.user_id is null or o.user_id = t.user_id)
+             )",
         purpose as _,
         token,
         email,

@@ -15,7 +15,7 @@ use crate::store::interval;
 /// What a mail is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
-pub enum Kind {
+pub enum MailKind {
     /// Prove that the address is yours.
     VerifyEmail,
     /// Choose a new password.
@@ -32,7 +32,7 @@ pub enum Kind {
     AccountLocked,
 }
 
-impl Kind {
+impl MailKind {
     /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -52,7 +52,7 @@ impl Kind {
 #[derive(Debug)]
 pub struct NewMail<'a> {
     /// What it is about.
-    pub kind: Kind,
+    pub kind: MailKind,
     /// Where it goes.
     pub email: &'a str,
     /// Whose account it is about, if that is known.
@@ -66,12 +66,12 @@ impl<'a> NewMail<'a> {
     /// theirs.
     #[must_use]
     pub fn to_verify(user_id: Uuid, email: &'a str) -> Self {
-        Self { kind: Kind::VerifyEmail, email, user_id: Some(user_id), registration_id: None }
+        Self { kind: MailKind::VerifyEmail, email, user_id: Some(user_id), registration_id: None }
     }
 
     /// To an address, about whatever account may have it.
     #[must_use]
-    pub fn to_address(kind: Kind, email: &'a str) -> Self {
+    pub fn to_address(kind: MailKind, email: &'a str) -> Self {
         Self { kind, email, user_id: None, registration_id: None }
     }
 }
@@ -82,7 +82,7 @@ pub struct Mail {
     /// Names the mail; of two, the later one has the higher.
     pub id: i64,
     /// What it is about.
-    pub kind: Kind,
+    pub kind: MailKind,
     /// Where it goes.
     pub email: String,
     /// Whose account it is about, if that is known.
@@ -115,7 +115,7 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewMail<'_>) -> sqlx::Result<
 pub async fn insert_to_owner(
     db: impl PgExecutor<'_>,
     user_id: Option<Uuid>,
-    kind: Kind,
+    kind: MailKind,
     details: &Value,
 ) -> sqlx::Result<()> {
     sqlx::query!(
@@ -146,7 +146,7 @@ pub async fn claim(
                limit $2
                for update skip locked
            )
-           returning id, kind as "kind: Kind", email, user_id, registration_id, details, created_at,
+           returning id, kind as "kind: MailKind", email, user_id, registration_id, details, created_at,
                attempts"#,
         interval(lease)?,
         limit,
@@ -177,6 +177,23 @@ pub async fn void(db: impl PgExecutor<'_>, email: &str) -> sqlx::Result<()> {
     .execute(db)
     .await
     .map(drop)
+}
+
+/// Deletes up to `limit` mails older than `keep`, which nobody sends, and returns how many.
+pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx::Result<u64> {
+    sqlx::query!(
+        "delete from outbox where id in (
+             select id from outbox where created_at < now() - $1::interval
+             order by id
+             limit $2
+             for update skip locked
+         )",
+        interval(keep)?,
+        limit,
+    )
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
 }
 
 /// Puts off a mail that could not be sent; `false` when it is older than `keep`, and so deleted.

@@ -32,10 +32,10 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewUser, hash: &str) -> sqlx:
     .await
 }
 
-/// Takes out a registration; its tokens go with it.
-pub async fn take(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Registration>> {
+/// Locks a registration, before its tokens: they go with it.
+pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Registration>> {
     let row = sqlx::query!(
-        "delete from registrations where id = $1 returning email, username, name, password_hash",
+        "select email, username, name, password_hash from registrations where id = $1 for update",
         id,
     )
     .fetch_optional(db)
@@ -45,6 +45,11 @@ pub async fn take(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Regi
         let new = NewUser { username, email, name, role: Role::User, email_verified: true };
         Registration { new, password_hash: row.password_hash }
     }))
+}
+
+/// Deletes a registration that is locked.
+pub async fn delete(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("delete from registrations where id = $1", id).execute(db).await.map(drop)
 }
 
 /// Deletes up to `limit` registrations of so long ago, and returns how many.

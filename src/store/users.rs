@@ -193,7 +193,7 @@ pub async fn list(
 }
 
 /// Locks the row of the active account with this address.
-pub async fn lock_by_email(
+pub async fn lock_active_by_email(
     connection: &mut PgConnection,
     email: &str,
 ) -> sqlx::Result<Option<User>> {
@@ -288,9 +288,19 @@ pub async fn take_pending_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Resu
     .map(drop)
 }
 
-/// The account that has this address.
-pub async fn find_by_email(db: impl PgExecutor<'_>, email: &str) -> sqlx::Result<Option<Uuid>> {
+/// The id of the account that has this address.
+pub async fn find_id_by_email(db: impl PgExecutor<'_>, email: &str) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!("select id from users where email = $1", email).fetch_optional(db).await
+}
+
+/// Whether an account has this username.
+pub async fn has_username(db: impl PgExecutor<'_>, username: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from users where username = $1) as "has!""#,
+        username,
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Deletes an account whose row is locked and whose sessions have ended.

@@ -8,6 +8,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::TestApp;
 use crate::serve::{Directory, Service, command};
+use crate::smtp::{Failure, Mailbox, Options, Tls};
 
 /// What it prints, its explanations in one line each, and whether it found no problem.
 async fn doctor(environment: &[(&str, &str)], arguments: &[&str]) -> (String, bool) {
@@ -239,4 +240,79 @@ async fn what_keeps_the_service_from_writing_is_told() {
     let (text, healthy) = doctor(&[("DATABASE_URL", &app.database_url())], &[]).await;
     assert!(!healthy && text.contains("problem  this database takes no writes"), "{text}");
     assert!(text.contains("takes 12 connections of this account"), "{text}");
+}
+
+/// What it says of mail, with the login `auth:hunter2` of a server.
+async fn doctor_of_mail(url: &str, certificate: &str, arguments: &[&str]) -> (String, bool) {
+    let directory = Directory::new();
+    let trusted = directory.0.join("ca.pem");
+    std::fs::write(&trusted, certificate).unwrap();
+    let settings = [
+        // Nothing else is looked at for long.
+        ("DATABASE_URL", "postgres://127.0.0.1:1/x"),
+        ("PORTCULLIS_SMTP_URL", url),
+        ("PORTCULLIS_MAIL_FROM", "Example <auth@example.com>"),
+        ("PORTCULLIS_RESET_URL", "https://app.example.com/reset"),
+        ("SSL_CERT_FILE", trusted.to_str().unwrap()),
+    ];
+    let (text, healthy) = doctor_in(&directory.0, &settings, arguments).await;
+    assert!(!text.contains("hunter2"), "{text}");
+    (text, healthy)
+}
+
+#[tokio::test]
+async fn the_mail_server_is_asked_and_a_test_mail_is_sent() {
+    for tls in [Tls::None, Tls::Starttls, Tls::Wrapped] {
+        let mailbox = Mailbox::with(Options { tls, login: Some(("auth", "hunter2")) }).await;
+        let (url, certificate) = (mailbox.url(), mailbox.certificate().to_owned());
+        let (text, _) = doctor_of_mail(&url, &certificate, &[]).await;
+        assert!(text.contains("the mail server answers: smtp"), "{text}");
+        assert!(text.contains("PORTCULLIS_VERIFY_URL is not set"), "{text}");
+        assert!(!text.contains("PORTCULLIS_RESET_URL is not set"), "{text}");
+        assert_eq!((mailbox.received().len(), mailbox.logins()), (0, 1));
+        let send = ["--send-test-mail", "alice@example.com"];
+        let (text, _) = doctor_of_mail(&url, &certificate, &send).await;
+        assert!(text.contains("took a test mail to alice@example.com"), "{text}");
+        let mail = mailbox.next_to("alice@example.com", 1).await;
+        assert!(mail.text.contains("portcullis doctor"), "{mail:?}");
+        mailbox.fail(Failure::RefuseRecipient(550), 1);
+        let (text, healthy) = doctor_of_mail(&url, &certificate, &send).await;
+        assert!(text.contains("did not take a test mail") && !healthy, "{text}");
+        let (text, _) = doctor_of_mail(&url, &certificate, &["--send-test-mail", "alice"]).await;
+        assert!(text.contains("must be an email address"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn each_way_in_which_mail_fails_is_told_in_plain_words() {
+    let login = Some(("auth", "hunter2"));
+    let plain = Mailbox::with(Options { tls: Tls::None, login }).await;
+    let wrapped = Mailbox::with(Options { tls: Tls::Wrapped, login }).await;
+    let port = |url: &str| url.rsplit(':').next().unwrap().to_owned();
+    let (plain_port, wrapped_port) = (port(&plain.url()), port(&wrapped.url()));
+    for (url, certificate, part) in [
+        (format!("smtp://auth:hunter22@127.0.0.1:{plain_port}"), &plain, "does not take the login"),
+        (wrapped.url(), &plain, "not one that this machine trusts"),
+        (format!("smtps://auth:hunter2@127.0.0.1:{plain_port}"), &plain, "does not speak TLS"),
+        (format!("smtp://auth:hunter2@127.0.0.1:{wrapped_port}"), &plain, "cannot be used"),
+        ("smtp://auth:hunter2@127.0.0.1:1".to_owned(), &plain, "Nothing listens there"),
+        ("smtps://auth:hunter2@nowhere.invalid".to_owned(), &plain, "The name is not known here"),
+        (
+            "smtp://auth:hunter2@nowhere.invalid".to_owned(),
+            &plain,
+            "sends its password unencrypted",
+        ),
+    ] {
+        let (text, healthy) = doctor_of_mail(&url, certificate.certificate(), &[]).await;
+        assert!(text.contains(part) && !healthy, "{part}: {text}");
+    }
+    assert!(plain.received().is_empty());
+    // A wrong setting is told as such, and nothing is said of what stands in for it.
+    let wrong = [("PORTCULLIS_SMTP_URL", "http://a:hunter2@localhost")];
+    let (text, healthy) = doctor(&wrong, &[]).await;
+    assert!(text.contains("PORTCULLIS_SMTP_URL must be") && !healthy, "{text}");
+    assert!(!text.contains("hunter2") && !text.contains("mails go"), "{text}");
+    let public = [("PORTCULLIS_PUBLIC_URL", "https://auth.example.com")];
+    let (text, _) = doctor(&public, &["--send-test-mail", "alice@example.com"]).await;
+    assert!(text.contains("no mail is sent") && text.contains("no test mail was sent"), "{text}");
 }

@@ -36,8 +36,7 @@ async fn it_is_off_unless_it_is_switched_on() {
 async fn a_code_logs_in_once_as_a_password_does() {
     let mailbox = Mailbox::start().await;
     let app = start(&mailbox).await;
-    app.user_at(ALICE).await;
-    app.sql("delete from outbox").await;
+    app.verified_user_at(ALICE).await;
     let code = ask(&app, &mailbox).await;
     assert!(!mailbox.to(ALICE)[0].text.contains("http"), "there is no link to follow");
     let browser = app.anonymous();
@@ -45,7 +44,6 @@ async fn a_code_logs_in_once_as_a_password_does() {
         json!({"email": " Alice@example.com", "code": code.to_lowercase(), "remember": true});
     let login = browser.post("/login/code/verify", given.clone()).await.status(200);
     assert_eq!(login.body["session"]["remember"], true);
-    assert_eq!(login.body["user"]["email_verified"], true, "whoever read the mail has the address");
     assert!(login.set_cookie("portcullis-device").is_some());
     browser.get("/me").await.ok();
     // It is fresh.
@@ -62,6 +60,35 @@ async fn a_code_logs_in_once_as_a_password_does() {
     let kinds: Vec<_> = kinds.collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "logged_in").count(), 3, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| **kind == "login_failed").count(), 1, "{kinds:?}");
+}
+
+#[tokio::test]
+async fn who_proves_an_address_that_never_was_verified_shares_the_account_with_nobody() {
+    let mailbox = Mailbox::start().await;
+    let app = start(&mailbox).await;
+    // Somebody has registered with the address of another.
+    let squatter = app.user_at(ALICE).await;
+    let token = squatter.token(json!({"name": "t", "scopes": ["read", "write"]})).await;
+    squatter.patch("/me", json!({"email": "mallory@example.com"})).await.ok();
+    app.deliver().await;
+    let way_back = mailbox.next_to("mallory@example.com", 1).await.token();
+    let (alice, code) = (app.anonymous(), ask(&app, &mailbox).await);
+    let given = json!({"email": ALICE, "code": code});
+    let user = alice.post("/login/code/verify", given).await.ok()["user"].clone();
+    assert_eq!((&user["email_verified"], &user["pending_email"]), (&json!(true), &json!(null)));
+    squatter.get("/me").await.problem(401, "session_expired");
+    app.with_token(&token).get("/me").await.problem(401, "invalid_token");
+    let login = json!({"identifier": ALICE, "password": PASSWORD});
+    app.anonymous().post("/login", login).await.problem(401, "invalid_credentials");
+    app.anonymous().post("/email/verify", json!({"token": way_back})).await.faults();
+    alice.get("/me").await.ok();
+    // She chooses a password of her own as one who has forgotten hers.
+    alice.post("/password/forgot", json!({"email": ALICE})).await.status(202);
+    app.deliver().await;
+    let mails = mailbox.to(ALICE);
+    let reset = mails.iter().find(|mail| mail.subject == "Choose a new password").unwrap();
+    let given = json!({"token": reset.token(), "password": "a password of her own"});
+    alice.post("/password/reset", given).await.status(204);
 }
 
 #[tokio::test]
@@ -90,6 +117,8 @@ async fn guesses_are_limited_over_replicas_and_a_newer_code_gives_no_more() {
     let app = start(&mailbox).await;
     app.verified_user_at(ALICE).await;
     let replica = app.replica().await;
+    let known = app.anonymous();
+    known.post("/login", json!({"identifier": ALICE, "password": PASSWORD})).await.status(200);
     ask(&app, &mailbox).await;
     for email in [ALICE, "nobody@example.com"] {
         let mut guesses = tokio::task::JoinSet::new();
@@ -104,10 +133,11 @@ async fn guesses_are_limited_over_replicas_and_a_newer_code_gives_no_more() {
         assert_eq!(codes.iter().filter(|code| **code == 429).count(), 30, "{email}: {codes:?}");
     }
     let given = json!({"email": ALICE, "code": ask(&app, &mailbox).await});
-    app.anonymous().post("/login/code/verify", given).await.problem(429, "rate_limited");
-    // The password is another matter.
+    app.anonymous().post("/login/code/verify", given.clone()).await.problem(429, "rate_limited");
+    // The password is another matter, and so is a device that the account knows.
     let login = json!({"identifier": ALICE, "password": PASSWORD});
     app.anonymous().post("/login", login).await.status(200);
+    known.post("/login/code/verify", given).await.status(200);
 }
 
 #[tokio::test]
@@ -131,6 +161,9 @@ async fn an_unknown_address_a_disabled_account_and_an_old_code_open_nothing() {
     let code = ask(&app, &mailbox).await;
     app.sql("update users set is_active = false").await;
     verify(&code).await.problem(403, "account_disabled");
+    let failures = "select count(*) from audit_events where kind = 'login_failed' and details->>'code' = 'account_disabled'";
+    let failures: i64 = sqlx::query_scalar(failures).fetch_one(&app.pool).await.unwrap();
+    assert_eq!(failures, 1);
     app.anonymous().post("/login/code", json!({"email": ALICE})).await.status(202);
     app.anonymous().post("/login/code", json!({"email": "nobody@example.com"})).await.status(202);
     let before = mailbox.received().len();

@@ -96,6 +96,27 @@ async fn wrong_passwords_that_lock_an_account_are_told_once() {
     assert_eq!(app.count("outbox").await, 1);
     app.deliver().await;
     assert_eq!(subjects(&mailbox, ALICE), ["Too many wrong passwords"]);
+    // Who goes on for hours uses up each try that comes back.
+    for _ in 0..5 {
+        app.sql("update throttles set full_at = full_at - interval '1 minute'").await;
+        let codes = guess(ALICE, 4).await;
+        assert_eq!(codes.iter().filter(|code| **code == 401).count(), 1, "{codes:?}");
+    }
+    app.deliver().await;
+    assert_eq!(subjects(&mailbox, ALICE).len(), 1);
+}
+
+#[tokio::test]
+async fn an_owner_who_mistypes_is_told_of_no_stranger() {
+    let mailbox = Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |_| {}).await;
+    let alice = app.verified_user_at(ALICE).await;
+    let login = |password: &str| json!({"identifier": ALICE, "password": password});
+    for _ in 0..10 {
+        alice.post("/login", login("a wrong one")).await.problem(401, "invalid_credentials");
+    }
+    alice.post("/login", login(PASSWORD)).await.problem(429, "rate_limited");
+    assert_eq!(app.count("outbox").await, 0);
 }
 
 #[tokio::test]

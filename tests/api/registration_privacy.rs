@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::TestApp;
 use crate::app::PASSWORD;
-use crate::smtp::Mailbox;
+use crate::smtp::{Failure, Mailbox};
 
 const ALICE: &str = "alice@example.com";
 
@@ -125,6 +125,37 @@ async fn everybody_who_registers_an_address_has_a_link_of_their_own() {
     let login = json!({"identifier": ALICE, "password": PASSWORD});
     app.anonymous().post("/login", login).await.ok();
     assert_eq!(app.count("users").await, 1);
+}
+
+#[tokio::test]
+async fn links_of_mails_that_came_twice_are_used_at_once_and_one_makes_the_account() {
+    let mailbox = Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |config| {
+        config.registration_privacy = Switch::On;
+        config.throttle = Switch::Off;
+    });
+    let (app, addresses) = (app.await, 20);
+    for n in 0..addresses {
+        let new = json!({"email": format!("user-{n}@example.com"), "password": PASSWORD});
+        app.anonymous().post("/users", new).await.status(202);
+    }
+    for _ in 0..2 {
+        mailbox.fail(Failure::CutAfterData, addresses);
+        app.deliver().await;
+        app.sql("update outbox set due_at = now()").await;
+    }
+    app.deliver().await;
+    let mails = mailbox.wait(3 * addresses).await;
+    let mut uses = tokio::task::JoinSet::new();
+    for mail in mails {
+        let (client, given) = (app.anonymous(), json!({"token": mail.token()}));
+        uses.spawn(async move { client.post("/email/verify", given).await.code });
+    }
+    let codes = uses.join_all().await;
+    assert_eq!(codes.iter().filter(|code| **code == 204).count(), addresses, "{codes:?}");
+    assert!(codes.iter().all(|code| matches!(code, 204 | 422)), "{codes:?}");
+    assert_eq!(app.count("users").await, i64::try_from(addresses).unwrap());
+    assert_eq!((app.count("registrations").await, app.count("one_time_tokens").await), (0, 0));
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ pub(super) async fn check(config: &Config, send_to: Option<&str>) -> Vec<Finding
 fn nowhere(config: &Config, mailer: &Mailer) -> Finding {
     if config.has_mail() {
         return Finding::note(
-            format!("mails go to {}", mailer.place(config)),
+            format!("mails go to {}", mailer.place()),
             "That is for development: whoever reads them can open accounts. Set PORTCULLIS_SMTP_URL and \
              PORTCULLIS_MAIL_FROM before others use the service.",
         );

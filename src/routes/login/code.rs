@@ -14,15 +14,17 @@ use crate::auth::OwnCookie;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, word};
-use crate::one_time::{self, Code, Proof};
+use crate::one_time::{Code, Proof};
+use crate::password::NewPassword;
 use crate::problem_examples::{problems, rate_limited};
-use crate::schemas;
 use crate::session;
 use crate::state::App;
-use crate::store::one_time_tokens::{self, Owner, Purpose};
-use crate::store::outbox::{self, NewMail};
+use crate::store::one_time_tokens::{Owner, Purpose};
+use crate::store::outbox::{MailKind, NewMail};
 use crate::store::sessions::Transport;
 use crate::store::users;
+use crate::token::OneTimeSecret;
+use crate::{account, mail, names, schemas, throttle};
 
 /// Where the code is to go.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -64,7 +66,7 @@ problems!(VerifyProblems: Error::LoginCodeDisabled, Error::InvalidCredentials, E
 /// Ask for a code to log in
 ///
 /// Mails a code to the address, if an account has it; the answer is the same if none has. An earlier code
-/// is void then.
+/// is void from then on.
 #[utoipa::path(
     post, path = "/login/code", tag = "mail", request_body = RequestLoginCode,
     responses((status = ACCEPTED, description = "If an account has this address, a mail is on its way"), RequestProblems),
@@ -77,16 +79,17 @@ pub(crate) async fn request_login_code(
     if !app.config.login_code.is_on() {
         return Err(Error::LoginCodeDisabled);
     }
-    let email = one_time::read_email(&request.email)?;
-    let mail = NewMail::to_address(outbox::Kind::LogIn, &email);
-    one_time::ask(&app, &client, &mail).await?;
+    let email = names::email("email", &request.email)?;
+    let mail = NewMail::to_address(MailKind::LogIn, &email);
+    mail::ask(&app, &client, &mail).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// Log in by the code
 ///
 /// Once, within ten minutes. The session is like that of a login with a password, and the address is
-/// verified by it.
+/// verified by it. If it was not before, whoever made the account need not be the one who reads its mail:
+/// its sessions, API tokens and password end.
 #[utoipa::path(
     post, path = "/login/code/verify", tag = "mail", request_body = VerifyLoginCode,
     responses(
@@ -105,36 +108,41 @@ pub(crate) async fn verify_login_code(
     }
     know_by(&mut client, login.device_token.as_ref());
     let wanted = Wanted::new(&app, login.transport, login.remember, login.remember_for.as_deref())?;
-    let email = one_time::read_email(&login.email)?;
+    let email = names::email("email", &login.email)?;
     let proof = Proof::Code { email: email.clone(), code: Code::read(&login.code) };
     let found = proof.find(&app, &client, Purpose::LogIn).await?;
-    let Some((token, id)) = found.and_then(|token| match token.owner {
-        Owner::User(id) => Some((token, id)),
-        Owner::Registration(_) => None,
-    }) else {
-        return Err(refused(&app, &client, &email).await?);
+    let Some(token) = found else {
+        return Err(refused(&app, &client, &email, Error::InvalidCredentials).await?);
     };
-    if users::find(&app.pool, id).await?.is_some_and(|user| !user.is_active) {
-        return Err(Error::AccountDisabled);
+    let Owner::User(id) = token.owner else { return Err(Error::InvalidCredentials) };
+    let user = users::find(&app.pool, id).await?.ok_or(Error::InvalidCredentials)?;
+    if !user.is_active {
+        return Err(refused(&app, &client, &email, Error::AccountDisabled).await?);
     }
+    let instead = match user.email_verified {
+        true => None,
+        false => Some(unknown_password(&app, &client).await?),
+    };
     let begin = wanted.begin(&client, replaces.as_ref(), Some(id));
     let begun = session::begin(&app, begin, async |connection| {
-        let user = users::record_login_by_mail(connection, id, &token.email).await?;
-        let user = user.ok_or(Error::InvalidCredentials)?;
-        match one_time_tokens::spend(connection, Purpose::LogIn, &token).await? {
-            true => Ok(user),
-            false => Err(Error::InvalidCredentials),
-        }
+        let user = account::log_in_by_mail(connection, &token, instead).await?;
+        user.ok_or(Error::InvalidCredentials)
     });
     Ok(logged_in(begun.await?, &app.cookies))
 }
 
-/// Writes down that a code was not right, whether or not an account has the address.
-async fn refused(app: &App, client: &Client, email: &str) -> Result<Error> {
-    let error = Error::InvalidCredentials;
+/// The hash of a password that nobody knows.
+async fn unknown_password(app: &App, client: &Client) -> Result<String> {
+    let password = SecretString::from(OneTimeSecret::generate().expose());
+    let new = NewPassword { field: "code", password: &password, names: vec![] };
+    throttle::hasher(app, client).hash_new(new).await
+}
+
+/// Writes down that a code let nobody in, whether or not an account has the address.
+async fn refused(app: &App, client: &Client, email: &str, error: Error) -> Result<Error> {
     let failed = Event::new(Kind::LoginFailed, client);
     let failed = failed.details(json!({"code": error.parts().1, "by": "mail"}));
-    let owner = users::find_by_email(&app.pool, email).await?;
+    let owner = users::find_id_by_email(&app.pool, email).await?;
     owner.into_iter().fold(failed, Event::to).record(&app.pool).await?;
     Ok(error)
 }

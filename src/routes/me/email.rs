@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use crate::auth::CurrentUser;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::one_time;
+use crate::mail;
 use crate::problem_examples::{problems, rate_limited};
 use crate::state::App;
 use crate::store::outbox::NewMail;
@@ -28,6 +28,6 @@ pub(crate) async fn request_verification(
 ) -> Result<StatusCode> {
     let unverified = user.email.filter(|_| !user.email_verified);
     let email = user.pending_email.or(unverified).ok_or(Error::NothingToVerify)?;
-    one_time::ask(&app, &client, &NewMail::to_verify(user.id, &email)).await?;
+    mail::ask(&app, &client, &NewMail::to_verify(user.id, &email)).await?;
     Ok(StatusCode::ACCEPTED)
 }

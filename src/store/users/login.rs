@@ -121,21 +121,17 @@ pub async fn record_login(
     .await
 }
 
-/// Writes down a login by a code that was mailed to this address, which is known to be the owner's own
-/// by that. The row is locked.
-///
-/// `None` when the account was disabled or deleted or got another address meanwhile.
+/// Writes down a login by a code that was mailed to the account's address, which is known to be the
+/// owner's own by that. The row is locked.
 pub async fn record_login_by_mail(
     connection: &mut PgConnection,
     id: Uuid,
-    email: &str,
 ) -> sqlx::Result<Option<User>> {
     query_user!(
         "update users set last_login_at = now(), email_verified = true
-         where id = $1 and is_active and email = $2 returning",
+         where id = $1 and is_active returning",
         "",
         id,
-        email,
     )
     .fetch_optional(connection)
     .await
