@@ -20,6 +20,9 @@ create table outbox (
     -- of two mails to one person, the later one has the higher id
     id bigint generated always as identity constraint outbox_pkey primary key,
     kind text not null,
+    -- whether somebody waits for it
+    is_urgent boolean not null
+        generated always as (kind in ('verify_email', 'reset_password', 'log_in')) stored,
     email text not null,
     -- whose account it is about; null where that is for the mailer to find out
     user_id uuid,
@@ -34,7 +37,8 @@ create table outbox (
         references registrations on delete cascade
 );
 
-create index outbox_due_at_idx on outbox (due_at);
+create index outbox_due_at_idx on outbox (is_urgent desc, due_at);
+create index outbox_created_at_idx on outbox (created_at);
 create index outbox_email_idx on outbox (email);
 create index outbox_user_id_idx on outbox (user_id);
 create index outbox_registration_id_idx on outbox (registration_id);

@@ -93,7 +93,8 @@ pub async fn delete(
     Ok(audit_events::anonymize(connection, id).await?)
 }
 
-/// Ends every session of an account, as an admin.
+/// Ends every session of an account, as an admin, and what the sessions may have been used for to stay
+/// in: an address that waits to be verified.
 ///
 /// # Errors
 /// `NotFound`, `SessionExpired`, `Forbidden` for an admin who is none any more, and those of the
@@ -106,6 +107,7 @@ pub async fn end_sessions(
 ) -> Result<()> {
     lock(connection, id, actor, false).await?;
     let ended = sessions::delete_all(&mut *connection, id, None).await?;
+    users::drop_pending_email(&mut *connection, id).await?;
     if ended > 0 {
         let revoked = event(Kind::SessionRevoked, client, id, actor);
         revoked.details(json!({"sessions": ended})).record(connection).await?;

@@ -205,7 +205,8 @@ pub async fn end(app: &App, id: &SessionId, transport: Transport, client: &Clien
     Ok(transaction.commit().await?)
 }
 
-/// Ends one session of somebody who is logged in; `false` when they have no such session.
+/// Ends one session of somebody who is logged in; `false` when they have no such session. An address that
+/// waits to be verified is dropped: that session may have asked for it.
 ///
 /// # Errors
 /// `SessionExpired` when the current session ended meanwhile, and those of the database.
@@ -221,6 +222,7 @@ pub async fn revoke(
     confirm(&mut transaction, current).await?;
     let ended = sessions::delete(&mut transaction, Owned { id, user_id }).await?;
     if ended {
+        users::drop_pending_email(&mut *transaction, user_id).await?;
         let revoked = Event::new(Kind::SessionRevoked, client).by_own(user_id);
         revoked.session(id).record(&mut *transaction).await?;
     }
@@ -228,7 +230,8 @@ pub async fn revoke(
     Ok(ended)
 }
 
-/// Ends every session of somebody who is logged in; the current one too if `all`.
+/// Ends every session of somebody who is logged in; the current one too if `all`. An address that waits
+/// to be verified is dropped, as by [`revoke`].
 ///
 /// # Errors
 /// `SessionExpired` when the current session ended meanwhile, and those of the database.
@@ -245,6 +248,7 @@ pub async fn revoke_others(
     confirm(&mut transaction, current).await?;
     let ended = sessions::delete_all(&mut transaction, user_id, but).await?;
     if ended > 0 {
+        users::drop_pending_email(&mut *transaction, user_id).await?;
         let revoked = Event::new(Kind::SessionRevoked, client).by_own(user_id);
         revoked.details(json!({"sessions": ended})).record(&mut *transaction).await?;
     }

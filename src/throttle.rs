@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
-use sqlx::PgConnection;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
 
 use crate::client::Client;
@@ -116,7 +117,8 @@ impl<'a> Attempt<'a> {
             return Ok(Self { app, own: None, network: None, success, is_last: false });
         }
         let own = Bucket { key, rate: app.config.throttle_account };
-        let is_last = take(app, policy, &own, network.as_ref()).await? && policy == ACCOUNT;
+        let taken = take(&mut *acquire(app).await?, policy, &own, network.as_ref()).await?;
+        let is_last = taken && policy == ACCOUNT;
         Ok(Self { app, own: Some(own), network, success, is_last })
     }
 
@@ -188,15 +190,22 @@ pub async fn count_name(app: &App, client: &Client) -> Result<()> {
     };
     let key = key("registration", &[network.as_bytes()]);
     let bucket = Bucket { key, rate: app.config.throttle_registration };
-    take(app, "registration", &bucket, None).await.map(drop)
+    take(&mut *acquire(app).await?, "registration", &bucket, None).await.map(drop)
 }
 
-/// Counts a mail that somebody asks for, whoever they are: each address has a limit for each kind of
-/// mail, whether or not an account has it.
+/// Counts a mail that somebody asks for, whoever they are, in the transaction in which it is queued: one
+/// that is not does not count. Each address has a limit for each kind of mail, whether or not an account
+/// has it.
 ///
 /// # Errors
 /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
-pub async fn count_mail(app: &App, client: &Client, kind: MailKind, email: &str) -> Result<()> {
+pub async fn count_mail(
+    connection: &mut PgConnection,
+    app: &App,
+    client: &Client,
+    kind: MailKind,
+    email: &str,
+) -> Result<()> {
     if !app.config.throttle.is_on() {
         return Ok(());
     }
@@ -208,7 +217,7 @@ pub async fn count_mail(app: &App, client: &Client, kind: MailKind, email: &str)
         key: key("mail network", &[network.as_bytes()]),
         rate: app.config.throttle_mail_network,
     });
-    take(app, "mail", &own, network.as_ref()).await.map(drop)
+    take(connection, "mail", &own, network.as_ref()).await.map(drop)
 }
 
 /// Whether somebody may be told once more of what others bring about. `whom` names them among all who
@@ -235,22 +244,29 @@ pub fn account_keys(identifiers: impl Iterator<Item = Identifier>) -> Vec<Vec<u8
     identifiers.map(|name| account(&name)).collect()
 }
 
+/// Whatever keeps the limit from being asked, nobody gets past it.
+fn closed(error: sqlx::Error) -> Error {
+    Error::DatabaseUnavailable(error.into())
+}
+
+async fn acquire(app: &App) -> Result<PoolConnection<Postgres>> {
+    app.pool.acquire().await.map_err(closed)
+}
+
 /// Takes one try, and returns whether it was the last one.
 async fn take(
-    app: &App,
+    connection: &mut PgConnection,
     policy: &'static str,
     own: &Bucket,
     network: Option<&Bucket>,
 ) -> Result<bool> {
-    // Whatever keeps the limit from being asked, nobody gets past it.
-    let closed = |error: sqlx::Error| Error::DatabaseUnavailable(error.into());
-    let taken = throttles::take(&app.pool, own, network).await.map_err(closed)?;
+    let taken = throttles::take(&mut *connection, own, network).await.map_err(closed)?;
     if taken.own && taken.network {
         return Ok(taken.was_last);
     }
     if taken.own {
         // Others took the network's last one at this very moment.
-        throttles::give_back(&app.pool, own).await.map_err(closed)?;
+        throttles::give_back(connection, own).await.map_err(closed)?;
     }
     let by_network = network.filter(|_| taken.own || taken.network_wait > taken.own_wait);
     let (policy, rate, wait) = match by_network {

@@ -12,6 +12,7 @@ use crate::store::one_time_tokens::{self, Owner, Purpose, Token};
 use crate::store::outbox::{self, NewMail};
 use crate::store::registrations;
 use crate::store::users::{self, User};
+use crate::throttle;
 
 /// Takes an address for somebody's own who had a mail to it: that of an account, the one that an account
 /// is to have, or that of an account that is made only now.
@@ -31,7 +32,8 @@ pub async fn verify_email(
     };
     users::lock(&mut *connection, &[user_id]).await?;
     let spent = one_time_tokens::spend(connection, Purpose::VerifyEmail, token).await?;
-    let user = users::find(&mut *connection, user_id).await?.filter(|_| spent);
+    let user = users::find(&mut *connection, user_id).await?;
+    let user = user.filter(|user| spent && user.is_active);
     let Some(user) = user else { return Ok(false) };
     let email = Some(&token.email);
     if user.pending_email.as_ref() == email {
@@ -75,6 +77,21 @@ pub(super) async fn changed(connection: &mut PgConnection, before: &User) -> Res
         let kind = outbox::MailKind::EmailChanged;
         let new = NewMail { kind, email, user_id: Some(before.id), registration_id: None };
         outbox::insert(connection, &new).await?;
+    }
+    Ok(())
+}
+
+/// Tells whoever has the account's address that another one was asked for: it may not have been them, and
+/// once that is verified it is late.
+pub(super) async fn tell_of_wish(
+    connection: &mut PgConnection,
+    id: Uuid,
+    actor: Actor<'_>,
+) -> Result<()> {
+    let Actor::Owner(_, app) = actor else { return Ok(()) };
+    let kind = outbox::MailKind::EmailChangeRequested;
+    if throttle::may_tell(connection, &app.config, kind, id.as_bytes()).await? {
+        outbox::insert_to_owner(connection, Some(id), kind, &json!({})).await?;
     }
     Ok(())
 }

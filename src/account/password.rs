@@ -36,8 +36,8 @@ pub async fn change_password(
 }
 
 /// Gives an account the password that somebody chose who had a mail to its address, and ends all its
-/// sessions. Whoever made an account with an address that was never verified need not be the one who
-/// reads its mail, so their API tokens end, too.
+/// sessions and API tokens: this is the way back into an account that somebody else has got into, or had
+/// made with another's address.
 ///
 /// `false` when the token does not stand any more.
 ///
@@ -50,17 +50,17 @@ pub async fn reset_password(
     client: &Client,
 ) -> Result<bool> {
     let Owner::User(id) = token.owner else { return Ok(false) };
-    let before = users::lock_active_by_email(&mut *connection, &token.email).await?;
-    let Some(before) = before.filter(|user| user.id == id) else { return Ok(false) };
+    let owner = users::lock_active_by_email(&mut *connection, &token.email).await?;
+    if owner.is_none_or(|owner| owner.id != id) {
+        return Ok(false);
+    }
     if !one_time_tokens::spend(connection, Purpose::ResetPassword, token).await? {
         return Ok(false);
     }
     users::verify_email(&mut *connection, id).await?;
     let user = set(connection, id, hash).await?;
     sessions::delete_all(&mut *connection, id, None).await?;
-    if !before.email_verified {
-        api_tokens::delete_all(&mut *connection, id).await?;
-    }
+    api_tokens::delete_all(&mut *connection, id).await?;
     follow_new_password(connection, &user, client.device_hash.as_deref()).await?;
     let changed = Event::new(Kind::PasswordChanged, client).by_own(id);
     changed.details(json!({"by": "mail"})).record(connection).await?;

@@ -9,9 +9,10 @@ use crate::audit::Kind;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::state::App;
-use crate::store::outbox::{self, NewMail};
+use crate::store::outbox::{self, MailKind, NewMail};
 use crate::store::sessions;
 use crate::store::users::{self, Changes, Role, User};
+use crate::throttle;
 
 /// Changes an account, and ends the sessions that the change makes void: all of them when it is
 /// disabled, demoted or given a new password. An owner needs a fresh session for another email address,
@@ -39,7 +40,7 @@ pub async fn update(
         if changes.email.as_ref().is_some_and(|email| *email != before.email) {
             current.require_fresh(app)?;
         }
-        await_verification(connection, &mut changes, &before, app).await?;
+        await_verification(connection, &mut changes, &before, app, client).await?;
     }
     if changes.is_empty() {
         return Ok(before);
@@ -53,8 +54,12 @@ pub async fn update(
         password::follow_new_password(connection, &user, None).await?;
         event(Kind::PasswordChanged, client, id, actor).record(&mut *connection).await?;
     }
+    if disables {
+        email::void_mails(connection, &user).await?;
+    }
     if let Some(Some(pending)) = &changes.pending_email {
         outbox::insert(&mut *connection, &NewMail::to_verify(id, pending)).await?;
+        email::tell_of_wish(connection, id, actor).await?;
     }
     if user.email != before.email {
         email::changed(connection, &before).await?;
@@ -84,6 +89,7 @@ async fn await_verification(
     changes: &mut Changes,
     before: &User,
     app: &App,
+    client: &Client,
 ) -> Result<()> {
     let config = &app.config;
     match changes.email.take() {
@@ -98,10 +104,11 @@ async fn await_verification(
         Some(Some(email)) => {
             // Where it is not told, the mail goes to whoever has it, and says so.
             if !config.registration_privacy.is_on()
-                && users::find_id_by_email(connection, &email).await?.is_some()
+                && users::find_id_by_email(&mut *connection, &email).await?.is_some()
             {
                 return Err(Error::EmailTaken);
             }
+            throttle::count_mail(connection, app, client, MailKind::VerifyEmail, &email).await?;
             changes.pending_email = Some(Some(email));
         }
     }

@@ -1,7 +1,7 @@
 //! Mails that anybody may ask for.
 
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::{Error, OnConstraint as _, Result};
 use crate::state::App;
 use crate::store::outbox::{self, NewMail};
 use crate::throttle;
@@ -10,8 +10,11 @@ use crate::throttle;
 /// when it is sent: neither the answer nor its time tells whether an account has the address.
 ///
 /// # Errors
-/// `RateLimited`, and those of the database.
+/// `RateLimited`, `SessionExpired`, and those of the database.
 pub async fn ask(app: &App, client: &Client, mail: &NewMail<'_>) -> Result<()> {
-    throttle::count_mail(app, client, mail.kind, mail.email).await?;
-    Ok(outbox::insert(&app.pool, mail).await?)
+    let mut connection = app.pool.acquire().await?;
+    throttle::count_mail(&mut connection, app, client, mail.kind, mail.email).await?;
+    let asked = outbox::insert(&mut *connection, mail).await;
+    // The account of somebody who is logged in may be gone by now.
+    asked.on_constraint("outbox_user_id_fkey", || Error::SessionExpired)
 }

@@ -19,6 +19,7 @@ pub(super) async fn letter(app: &App, service: &str, mail: &Mail) -> Result<Opti
     Ok(match mail.kind {
         MailKind::PasswordChanged => Some(Letter::password_changed(service, at)),
         MailKind::NewDevice => Some(Letter::new_device(service, at, &mail.details)),
+        MailKind::EmailChangeRequested => Some(Letter::email_change_requested(service, at)),
         MailKind::EmailChanged => Some(Letter::email_changed(service, at)),
         MailKind::AccountLocked => Some(Letter::account_locked(service, at)),
         MailKind::ResetPassword => {
@@ -32,7 +33,7 @@ pub(super) async fn letter(app: &App, service: &str, mail: &Mail) -> Result<Opti
         MailKind::VerifyEmail if is_taken(app, mail).await? => Some(Letter::email_taken(service)),
         MailKind::VerifyEmail => {
             let made = secrets(app, mail, Purpose::VerifyEmail).await?;
-            made.map(|made| Letter::verify_email(service, made.key(app, "/email/verify")))
+            made.map(|made| Letter::verify_email(service, at, made.key(app, "/email/verify")))
         }
     })
 }

@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::compose;
-use super::mailer::{BoxError, Mailer, Outgoing};
+use super::mailer::{BoxError, Mailer, Outgoing, Outlook, outlook};
 use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::error::Result;
@@ -22,13 +22,15 @@ use crate::store::outbox::{self, Mail};
 /// How often the outbox is looked at.
 const EVERY: Duration = Duration::from_secs(1);
 /// Mails at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 /// How long sending one may take. A claim lasts longer, so that nobody else sends it meanwhile.
 const SEND_WITHIN: Duration = Duration::from_secs(20);
 const CLAIM: Duration = Duration::from_secs(60);
 /// The pause after the first failure, which doubles with each, up to a limit.
 const PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+/// The pause after a refusal for good: somebody must mend something first.
+const PAUSE_OF_REFUSED: Duration = Duration::from_secs(60 * 60);
 /// How long a mail is tried.
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -113,8 +115,13 @@ async fn send(app: &App, mailer: &Mailer, mail: &Mail) -> Result<(), BoxError> {
 async fn put_off(app: &App, mail: &Mail, error: BoxError) -> Result<()> {
     let mut transaction = store::begin(&app.pool).await?;
     let (kind, attempts) = (mail.kind.as_str(), mail.attempts);
-    if outbox::put_off(&mut *transaction, mail.id, pause(attempts), KEEP).await? {
-        let cause = error.source().map(ToString::to_string);
+    let cause = error.source().map(ToString::to_string);
+    let (pause, keep) = match outlook(&error, &mail.email) {
+        Outlook::Fair => (pause(attempts), KEEP),
+        Outlook::Poor => (PAUSE_OF_REFUSED, KEEP),
+        Outlook::Hopeless => (PAUSE_OF_REFUSED, Duration::ZERO),
+    };
+    if outbox::put_off(&mut *transaction, mail.id, pause, keep).await? {
         tracing::warn!(mail_id = mail.id, kind, attempts, %error, cause, "a mail is put off");
     } else {
         let client = Client::operator();

@@ -77,11 +77,12 @@ impl Letter {
 
     /// Prove that the address is yours.
     #[must_use]
-    pub fn verify_email(service: &str, key: Key) -> Self {
+    pub fn verify_email(service: &str, at: OffsetDateTime, key: Key) -> Self {
         let asked = format!(
-            "Somebody, probably you, gave this email address to {service}. To confirm that it is yours, open this page:"
+            "On {}, somebody, probably you, gave this email address to {service}. To confirm that it is yours, open this page:",
+            moment(at)
         );
-        let not_me = "If it was not you, do nothing, and it will not be taken for yours.";
+        let not_me = "If you gave it at another time, wait for the mail of that time. If it was not you at all, do nothing: confirming it would let somebody else in with your address.";
         Self::with_key("Confirm your email address", asked, "Confirm the address", key, not_me)
     }
 
@@ -130,7 +131,7 @@ impl Letter {
             [
                 format!("The password of your account at {service} was changed on {}.", moment(at)),
                 "Everybody who was logged in to the account elsewhere has been logged out.".to_owned(),
-                "If it was not you, ask for a new password where you log in, and then look at your API tokens.".to_owned(),
+                "If it was not you, ask for a new password where you log in: that ends whatever else opens the account, too.".to_owned(),
             ],
         )
     }
@@ -147,6 +148,22 @@ impl Letter {
                 format!("A device that is new to your account at {service} has logged in:"),
                 format!("{device}{from}, on {}.", moment(at)),
                 "If it was not you, change your password at once: that logs it out.".to_owned(),
+            ],
+        )
+    }
+
+    /// Another address was asked for: for whoever has the one that stands.
+    #[must_use]
+    pub fn email_change_requested(service: &str, at: OffsetDateTime) -> Self {
+        Self::notice(
+            "Another email address was asked for",
+            [
+                format!(
+                    "On {}, somebody who is logged in asked for another email address for your account at {service}.",
+                    moment(at)
+                ),
+                "This one stays until the other is confirmed.".to_owned(),
+                "If it was not you, change your password at once: that logs everybody out, and the other address is dropped.".to_owned(),
             ],
         )
     }

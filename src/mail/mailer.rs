@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lettre::address::{AddressError, Envelope};
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use lettre::transport::smtp;
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use tokio::io::AsyncWriteExt as _;
 
 use super::letter::Letter;
@@ -148,14 +150,47 @@ impl Mailer {
         let (letter, service) = (mail.letter, self.service.as_str());
         let bodies =
             MultiPart::alternative_plain_html(letter.text(service)?, letter.html(service)?);
+        let to: Address = mail.to.parse()?;
+        // Not what it reads out of the headers again.
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.clone()])?;
         let message = Message::builder()
+            .envelope(envelope)
             .from(self.from.clone())
-            .to(Mailbox::new(None, mail.to.parse()?))
+            .to(Mailbox::new(None, to))
             .subject(letter.subject)
             .message_id(Some(format!("<{}@{}>", mail.id, self.from.email.domain())))
             .header(AutoSubmitted)
             .multipart(bodies)?;
         Ok(message)
+    }
+}
+
+/// Whether trying again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// It may work in a moment.
+    Fair,
+    /// The server said no for good (5xx), which is for its operator to mend, or ours.
+    Poor,
+    /// There is no such address.
+    Hopeless,
+}
+
+/// What to expect of another try to send to this address after an error.
+pub fn outlook(error: &BoxError, to: &str) -> Outlook {
+    if error.is::<AddressError>() || error.is::<lettre::error::Error>() {
+        return Outlook::Hopeless;
+    }
+    let Some(error) = error.downcast_ref::<smtp::Error>() else { return Outlook::Fair };
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    // X.1.x: it is the address (RFC 3463 §3.2). Without SMTPUTF8 there is no way to some.
+    let is_address = error.is_permanent() && cause.starts_with("5.1.");
+    if is_address || (error.is_client() && !to.is_ascii()) {
+        Outlook::Hopeless
+    } else if error.is_permanent() {
+        Outlook::Poor
+    } else {
+        Outlook::Fair
     }
 }
 

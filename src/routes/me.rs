@@ -21,7 +21,6 @@ use crate::problem::FieldError;
 use crate::problem_examples::{problems, rate_limited};
 use crate::routes::login::ended_session;
 use crate::state::App;
-use crate::store::outbox::MailKind;
 use crate::store::users::{Changes, User};
 use crate::{schemas, store, throttle};
 
@@ -77,10 +76,6 @@ pub(super) async fn update_me(
     let changes = request.check(vec![])?;
     if changes.username.is_some() || changes.email.is_some() {
         throttle::count_name(&app, &client).await?;
-    }
-    if let Some(Some(email)) = changes.email.as_ref().filter(|email| **email != current.user.email)
-    {
-        throttle::count_mail(&app, &client, MailKind::VerifyEmail, email).await?;
     }
     let mut transaction = store::begin(&app.pool).await?;
     let (id, actor) = (current.user.id, Actor::Owner(&current, &app));

@@ -71,8 +71,8 @@ pub(super) async fn forgot_password(
 
 /// Choose a new password
 ///
-/// With the token of the link, or the address and the code, once, within 30 minutes. Ends every session of
-/// the account, and logs nobody in. A password that is not taken uses nothing up.
+/// With the token of the link, or the address and the code, once, within 30 minutes. Ends every session and
+/// API token of the account, and logs nobody in. A password that is not taken uses nothing up.
 #[utoipa::path(
     post, path = "/password/reset", tag = "mail", request_body = ResetPassword,
     responses((status = NO_CONTENT, description = "The account has the new password"), ResetProblems),

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse as _, Response};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::account::{self, Actor};
@@ -24,7 +25,7 @@ use crate::routes::login::{Tokens, Wanted, hand_out};
 use crate::session;
 use crate::state::App;
 use crate::store;
-use crate::store::outbox::{self, NewMail};
+use crate::store::outbox::{self, MailKind, NewMail};
 use crate::store::registrations;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, Filter, NewUser, Role, User};
@@ -139,9 +140,6 @@ pub(super) async fn create_user(
     hasher.admit().await?;
     if admin.is_none() {
         throttle::count_name(&app, &client).await?;
-        if let Some(email) = &new.email {
-            throttle::count_mail(&app, &client, outbox::MailKind::VerifyEmail, email).await?;
-        }
     }
     let (field, password, names) = ("password", &request.password, new.names());
     let hash = hasher.hash_new(NewPassword { field, password, names }).await?;
@@ -150,7 +148,7 @@ pub(super) async fn create_user(
     }
     match &new.email {
         Some(email) if app.config.registration_privacy.is_on() => {
-            return make_when_verified(&app, &new, &hash, email).await;
+            return make_when_verified(&app, &client, &new, &hash, email).await;
         }
         _ if app.config.require_verified_email.is_on() => {
             return make(&app, &new, &hash, Actor::Registrant, &client).await;
@@ -160,6 +158,7 @@ pub(super) async fn create_user(
     let begin = wanted.begin(&client, replaces.as_ref(), None);
     let begun = session::begin(&app, begin, async |connection| {
         let user = account::create(connection, &new, &hash, Actor::Registrant, &client).await?;
+        count_mail(connection, &app, &client, &new).await?;
         users::record_login(connection, user.id, &hash, None)
             .await?
             .ok_or_else(|| Error::internal("an account that was just made is not there"))
@@ -182,15 +181,35 @@ async fn make(
 ) -> Result<Response> {
     let mut transaction = store::begin(&app.pool).await?;
     let user = account::create(&mut transaction, new, hash, actor, client).await?;
+    if matches!(actor, Actor::Registrant) {
+        count_mail(&mut transaction, app, client, new).await?;
+    }
     transaction.commit().await?;
     let location = location(&user);
     let body = Json(Registered { user, session: None, token: None, device_token: None });
     Ok((StatusCode::CREATED, location, body).into_response())
 }
 
+/// Counts the mail to whoever registers with an address.
+async fn count_mail(
+    connection: &mut PgConnection,
+    app: &App,
+    client: &Client,
+    new: &NewUser,
+) -> Result<()> {
+    let Some(email) = &new.email else { return Ok(()) };
+    throttle::count_mail(connection, app, client, MailKind::VerifyEmail, email).await
+}
+
 /// Has a mail sent to the address of an account that is to be made. Whether there is an account with
 /// that address is looked for when the mail is sent, and told in the mail alone.
-async fn make_when_verified(app: &App, new: &NewUser, hash: &str, email: &str) -> Result<Response> {
+async fn make_when_verified(
+    app: &App,
+    client: &Client,
+    new: &NewUser,
+    hash: &str,
+    email: &str,
+) -> Result<Response> {
     // Usernames are for all to see.
     if let Some(username) = &new.username
         && users::has_username(&app.pool, username).await?
@@ -198,8 +217,9 @@ async fn make_when_verified(app: &App, new: &NewUser, hash: &str, email: &str) -
         return Err(Error::UsernameTaken);
     }
     let mut transaction = store::begin(&app.pool).await?;
+    count_mail(&mut transaction, app, client, new).await?;
     let id = registrations::insert(&mut *transaction, new, hash).await?;
-    let kind = outbox::MailKind::VerifyEmail;
+    let kind = MailKind::VerifyEmail;
     let mail = NewMail { kind, email, user_id: None, registration_id: Some(id) };
     outbox::insert(&mut *transaction, &mail).await?;
     transaction.commit().await?;

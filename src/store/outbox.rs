@@ -26,6 +26,8 @@ pub enum MailKind {
     PasswordChanged,
     /// A client that the account does not know has logged in.
     NewDevice,
+    /// Another address was asked for, and is not verified yet.
+    EmailChangeRequested,
     /// The account has another address now.
     EmailChanged,
     /// Wrong passwords have used up the limit on them.
@@ -33,6 +35,18 @@ pub enum MailKind {
 }
 
 impl MailKind {
+    /// Every kind.
+    const ALL: [Self; 8] = [
+        Self::VerifyEmail,
+        Self::ResetPassword,
+        Self::LogIn,
+        Self::PasswordChanged,
+        Self::NewDevice,
+        Self::EmailChangeRequested,
+        Self::EmailChanged,
+        Self::AccountLocked,
+    ];
+
     /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -42,6 +56,7 @@ impl MailKind {
             Self::LogIn => "log_in",
             Self::PasswordChanged => "password_changed",
             Self::NewDevice => "new_device",
+            Self::EmailChangeRequested => "email_change_requested",
             Self::EmailChanged => "email_changed",
             Self::AccountLocked => "account_locked",
         }
@@ -131,7 +146,8 @@ pub async fn insert_to_owner(
     .map(drop)
 }
 
-/// Claims up to `limit` mails that are due, for so long.
+/// Claims up to `limit` mails that are due, for so long; those that somebody waits for first. Mails of a
+/// kind that only a newer replica knows are left to it.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     lease: Duration,
@@ -141,8 +157,8 @@ pub async fn claim(
         Mail,
         r#"update outbox set attempts = attempts + 1, due_at = now() + $1::interval
            where id in (
-               select id from outbox where due_at <= now()
-               order by due_at
+               select id from outbox where due_at <= now() and kind = any($3)
+               order by is_urgent desc, due_at
                limit $2
                for update skip locked
            )
@@ -150,6 +166,7 @@ pub async fn claim(
                attempts"#,
         interval(lease)?,
         limit,
+        &MailKind::ALL.map(|kind| kind.as_str().to_owned()),
     )
     .fetch_all(db)
     .await

@@ -119,8 +119,8 @@ pub struct Changes {
     pub role: Option<Role>,
     /// Whether it may log in.
     pub is_active: Option<bool>,
-    /// The hash of its password. An address that is to be verified is dropped: whoever asked for it
-    /// may be the one that the new password is to keep out.
+    /// The hash of its password. With a new one, and when the account is disabled, an address that is to
+    /// be verified is dropped: whoever asked for it may be the one who is to be kept out.
     pub password_hash: Option<String>,
 }
 
@@ -236,7 +236,7 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
              email_verified = email_verified and not ($4 and email is distinct from $5),
              pending_email = case
                  when $6 then $7
-                 when $4 or $12::text is not null then null
+                 when $4 or $12::text is not null or not $11 then null
                  else pending_email
              end,
              name = case when $8 then $9 else name end,
@@ -281,6 +281,18 @@ pub async fn take_pending_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Resu
         "update users
          set email = pending_email, email_verified = true, pending_email = null, updated_at = now()
          where id = $1",
+        id,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Drops the address that an account is to have. The row is locked.
+pub async fn drop_pending_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update users set pending_email = null, updated_at = now()
+         where id = $1 and pending_email is not null",
         id,
     )
     .execute(db)

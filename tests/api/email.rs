@@ -126,6 +126,75 @@ async fn only_the_address_that_is_wanted_last_is_taken() {
 }
 
 #[tokio::test]
+async fn whoever_is_put_out_does_not_come_back_by_an_address_that_waits() {
+    let mailbox = Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |config| config.throttle = Switch::Off).await;
+    let alice = app.verified_user_at(ALICE).await;
+    let (admin, path) = (app.admin().await, format!("/users/{}", alice.id()));
+    let login = json!({"identifier": ALICE, "password": PASSWORD});
+    for way in 0..5 {
+        let thief = app.anonymous();
+        let session = thief.post("/login", login.clone()).await.ok()["session"]["id"].clone();
+        let evil = format!("evil-{way}@example.com");
+        thief.patch("/me", json!({"email": evil})).await.ok();
+        app.deliver().await;
+        let token = mailbox.next_to(&evil, 1).await.token();
+        match way {
+            0 => alice.delete("/me/sessions").await.status(204),
+            1 => {
+                let one = format!("/me/sessions/{}", session.as_str().unwrap());
+                alice.delete(&one).await.status(204)
+            }
+            2 => admin.delete(&format!("{path}/sessions")).await.status(204),
+            3 => admin.patch(&path, json!({"is_active": false})).await.status(200),
+            _ => admin.patch(&path, json!({"password": "quite another phrase"})).await.status(200),
+        };
+        assert_eq!(verify(&app, &token).await.faults()[0].0, "token", "{way}");
+        admin.patch(&path, json!({"is_active": true})).await.ok();
+        assert_eq!(verify(&app, &token).await.faults()[0].0, "token", "{way}");
+        let user = admin.get(&path).await.ok();
+        assert_eq!(
+            (&user["email"], &user["pending_email"]),
+            (&json!(ALICE), &Value::Null),
+            "{way}"
+        );
+        alice.post("/login", login.clone()).await;
+    }
+    // The owner was told each time, when it was asked for.
+    let told = mailbox.to(ALICE);
+    let told = told.iter().filter(|mail| mail.subject == "Another email address was asked for");
+    assert_eq!(told.count(), 5);
+}
+
+#[tokio::test]
+async fn mails_that_are_not_sent_do_not_count() {
+    let app = TestApp::start().await;
+    let taken = app.user().await;
+    let bob = app.user_at("bob@example.com").await;
+    for _ in 0..6 {
+        for (name, password, code) in [(taken.username(), PASSWORD, 409), ("alice", ALICE, 422)] {
+            let new = json!({"username": name, "email": ALICE, "password": password});
+            app.anonymous().post("/users", new).await.status(code);
+        }
+        taken.patch("/me", json!({"email": "bob@example.com"})).await.problem(409, "email_taken");
+    }
+    app.user_at(ALICE).await;
+    bob.call("/me/email/verify").await.status(202);
+}
+
+#[tokio::test]
+async fn asking_while_the_account_is_deleted_is_no_fault() {
+    let app = TestApp::with(|config| config.throttle = Switch::Off).await;
+    for n in 0..10 {
+        let alice = app.user_at(&format!("alice-{n}@example.com")).await;
+        let (ask, delete) = (alice.call("/me/email/verify"), alice.delete("/me"));
+        let (ask, delete) = tokio::join!(ask, delete);
+        assert!(matches!(ask.code, 202 | 401), "{}", ask.text);
+        delete.status(204);
+    }
+}
+
+#[tokio::test]
 async fn of_two_who_want_one_address_whoever_verifies_it_first_has_it() {
     let mailbox = Mailbox::start().await;
     let app = TestApp::with_mail(&mailbox, |_| {}).await;
