@@ -62,8 +62,7 @@ pub async fn reset_password(
     sessions::delete_all(&mut *connection, id, None).await?;
     api_tokens::delete_all(&mut *connection, id).await?;
     follow_new_password(connection, &user, client.device_hash.as_deref()).await?;
-    let changed = Event::new(Kind::PasswordChanged, client).by_own(id);
-    changed.details(json!({"by": "mail"})).record(connection).await?;
+    changed_by_mail(id, client).record(connection).await?;
     Ok(true)
 }
 
@@ -79,6 +78,7 @@ pub async fn log_in_by_mail(
     connection: &mut PgConnection,
     token: &Token,
     instead: Option<String>,
+    client: &Client,
 ) -> Result<Option<User>> {
     let Owner::User(id) = token.owner else { return Ok(None) };
     let before = users::lock_active_by_email(&mut *connection, &token.email).await?;
@@ -92,8 +92,13 @@ pub async fn log_in_by_mail(
         sessions::delete_all(&mut *connection, id, None).await?;
         api_tokens::delete_all(&mut *connection, id).await?;
         follow_new_password(connection, &user, None).await?;
+        changed_by_mail(id, client).record(&mut *connection).await?;
     }
     Ok(users::record_login_by_mail(connection, id).await?)
+}
+
+fn changed_by_mail(id: Uuid, client: &Client) -> Event<'_> {
+    Event::new(Kind::PasswordChanged, client).by_own(id).details(json!({"by": "mail"}))
 }
 
 async fn set(connection: &mut PgConnection, id: Uuid, hash: String) -> Result<User> {

@@ -20,7 +20,7 @@ use crate::throttle;
 ///
 /// # Errors
 /// `NotFound`, `SessionExpired`, `ReauthenticationRequired`, `SessionRequired`, `LastAdmin`, `Forbidden` for an admin who is none any more, those of taken names, a
-/// 422 when no name would be left, and those of the database.
+/// 422 when no name would be left, `RateLimited` for too many mails, and those of the database.
 pub async fn update(
     connection: &mut PgConnection,
     id: Uuid,

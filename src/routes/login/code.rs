@@ -125,7 +125,7 @@ pub(crate) async fn verify_login_code(
     };
     let begin = wanted.begin(&client, replaces.as_ref(), Some(id));
     let begun = session::begin(&app, begin, async |connection| {
-        let user = account::log_in_by_mail(connection, &token, instead).await?;
+        let user = account::log_in_by_mail(connection, &token, instead, &client).await?;
         user.ok_or(Error::InvalidCredentials)
     });
     Ok(logged_in(begun.await?, &app.cookies))
