@@ -25,28 +25,31 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// How long browsers may remember a preflight's answer.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
-/// Every address of the service, behind every layer.
+/// Every address of the service, behind every layer. The last layer is the outermost: a request meets
+/// them from the bottom up.
 pub fn router(app: App) -> Router {
     let (api, document) = routes::router().split_for_parts();
     let parameters = (Parameters::of(&document), app.clone());
     let api = api.layer(from_fn_with_state(parameters, parameters::layer));
-    behind_layers(api.merge(routes::docs()).fallback(async || Error::NotFound), app)
+    let api = api.merge(routes::docs()).fallback(async || Error::NotFound);
+    let api = api
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn_with_state(app.clone(), cross_origin::layer));
+    let api = answering(api, &app).layer(cors(&app.config));
+    // A proxy asks with the method and the headers of another request. CORS would answer its OPTIONS
+    // with a 200, and the proxy would let them pass.
+    let (forward_auth, _) = routes::forward_auth().split_for_parts();
+    let forward_auth = answering(forward_auth, &app);
+    api.merge(forward_auth).layer(from_fn(request_id::layer)).with_state(app)
 }
 
-/// The last layer is the outermost: a request meets them from the bottom up.
-fn behind_layers(router: Router<App>, app: App) -> Router {
-    let cors = cors(&app.config);
-    let headers = MapResponseLayer::new(security_headers::of(&app.config));
+/// Whatever happens is answered, and every error as a problem.
+fn answering(router: Router<App>, app: &App) -> Router<App> {
     router
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn_with_state(app.clone(), cross_origin::layer))
         .layer(from_fn_with_state(app.clone(), time_out))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(write_problem))
-        .layer(headers)
-        .layer(cors)
-        .layer(from_fn(request_id::layer))
-        .with_state(app)
+        .layer(MapResponseLayer::new(security_headers::of(&app.config)))
 }
 
 /// Who may read answers from another origin. Outermost of what answers, so that errors carry it.
@@ -134,7 +137,8 @@ mod tests {
         let config = Config::defaults().unwrap();
         let pool = crate::store::pool(PgConnectOptions::new_without_pgpass(), &config);
         let app = App::new(config, pool);
-        let router = behind_layers(Router::new().route("/panics", panics), app);
+        let router = answering(Router::new().route("/panics", panics), &app);
+        let router = router.layer(from_fn(request_id::layer)).with_state(app);
         let request = Request::get("/panics").body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

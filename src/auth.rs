@@ -68,7 +68,7 @@ pub struct OwnCookie(pub Option<SessionId>);
 
 impl CurrentUser {
     /// Decides who is calling, and logs whom it was or that it was nobody.
-    async fn identify(parts: &mut Parts, app: &App) -> Result<Self> {
+    pub(crate) async fn identify(parts: &mut Parts, app: &App) -> Result<Self> {
         let by_cookie =
             matches!(Credential::of(parts, app), Credential::Session(_, Transport::Cookie));
         let identified = Self::decide(parts, app).await;
@@ -117,7 +117,7 @@ impl CurrentUser {
         Ok(Self { user, access })
     }
 
-    fn require_scope(&self, scope: Scope) -> Result<()> {
+    pub(crate) fn require_scope(&self, scope: Scope) -> Result<()> {
         match &self.access {
             Access::ApiToken(scopes) if !scopes.contains(&scope) => {
                 Err(Error::InsufficientScope(scope.as_str()))
@@ -126,7 +126,7 @@ impl CurrentUser {
         }
     }
 
-    fn require_admin(&self) -> Result<()> {
+    pub(crate) fn require_admin(&self) -> Result<()> {
         if self.user.role != Role::Admin {
             return Err(Error::Forbidden);
         }

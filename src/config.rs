@@ -159,6 +159,10 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_VERIFY_URL", value_name = "URL", value_parser = values::page)]
     pub verify_url: Option<Url>,
 
+    /// The frontend's page to log in; whom a reverse proxy does not let pass is led there with ?return_to=
+    #[arg(long, env = "PORTCULLIS_LOGIN_URL", value_name = "URL", value_parser = values::page)]
+    pub login_url: Option<Url>,
+
     /// How many mails of one kind may be asked for to one address
     #[arg(long, env = "PORTCULLIS_THROTTLE_MAIL", value_name = "RATE", default_value = "5/1h", value_parser = Rate::parse)]
     pub throttle_mail: Rate,
@@ -195,7 +199,7 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
     pub database_statement_timeout: Duration,
 
-    /// Proxies whose X-Forwarded-For is believed, as networks separated by commas
+    /// Proxies whose X-Forwarded-* and X-Original-* are believed, as networks separated by commas
     #[arg(long, env = "PORTCULLIS_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = values::network)]
     pub trusted_proxies: Vec<IpNet>,
 

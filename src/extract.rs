@@ -80,13 +80,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        let query = parts.uri.query().unwrap_or_default();
-        let deserializer =
-            serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(query.as_bytes()));
-        serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
-            invalid(&error.path().to_string(), &error.inner().to_string(), "query")
-        })
+        query(parts.uri.query().unwrap_or_default()).map(Self)
     }
+}
+
+/// What is written as a query is.
+///
+/// # Errors
+/// A 422 that names what is wrong.
+pub fn query<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    let deserializer =
+        serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(text.as_bytes()));
+    serde_path_to_error::deserialize(deserializer)
+        .map_err(|error| invalid(&error.path().to_string(), &error.inner().to_string(), "query"))
 }
 
 /// For fields of a `PATCH`: what is absent is `None`, what is null is `Some(None)`.

@@ -24,7 +24,7 @@ impl FromRequestParts<App> for Client {
         let trusted = &app.config.trusted_proxies;
         let ip = peer.map(|peer| origin(peer, &parts.headers, trusted));
         let is_backend = !parts.headers.contains_key(X_FORWARDED_FOR)
-            && ip.is_some_and(|ip| trusted.iter().any(|network| network.contains(&ip)));
+            && ip.is_some_and(|ip| is_trusted(&ip, trusted));
         let user_agent = parts.headers.get(header::USER_AGENT).map(|value| {
             let text = String::from_utf8_lossy(value.as_bytes());
             text.chars().filter(|c| !c.is_control()).take(USER_AGENT_MAX).collect()
@@ -35,10 +35,19 @@ impl FromRequestParts<App> for Client {
     }
 }
 
+/// Whether the one who sent the request is a trusted proxy, and so the last to have set its headers.
+pub(crate) fn is_by_trusted_proxy(parts: &Parts, app: &App) -> bool {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    peer.is_some_and(|peer| is_trusted(&peer.0.ip().to_canonical(), &app.config.trusted_proxies))
+}
+
+fn is_trusted(ip: &IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|network| network.contains(ip))
+}
+
 /// The last hop that is not a trusted proxy. Only what a trusted proxy appended to
 /// `X-Forwarded-For` is believed, so the list is read from its end.
 fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
     let mut hop = peer.to_canonical();
     // Entry by entry: what a client wrote before must not spoil what a proxy appended.
     let forwarded: Vec<&str> = headers
@@ -48,7 +57,7 @@ fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
         .map(|entry| str::from_utf8(entry).unwrap_or("?"))
         .collect();
     for entry in forwarded.iter().rev() {
-        if !is_trusted(&hop) {
+        if !is_trusted(&hop, trusted) {
             break;
         }
         let Some(ip) = address(entry.trim()) else { break };

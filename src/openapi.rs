@@ -45,6 +45,7 @@ struct Head;
 pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = Head::openapi();
     document.merge(routes::router().into_openapi());
+    document.merge(routes::forward_auth().into_openapi());
     let components = document.components.get_or_insert_default();
     let cookie = ApiKeyValue::with_description(
         "portcullis",

@@ -3,6 +3,7 @@
 mod audit;
 mod docs;
 mod email;
+mod forward_auth;
 mod health;
 mod link;
 mod login;
@@ -17,8 +18,9 @@ use utoipa_axum::routes;
 use crate::state::App;
 
 pub use docs::router as docs;
+pub use forward_auth::router as forward_auth;
 
-/// Every call of the API.
+/// Every call of the API, but for the one that is for proxies.
 #[must_use]
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -4,11 +4,14 @@ use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
+/// The text of a time.
+pub fn format(time: &OffsetDateTime) -> Result<String, time::error::Format> {
+    time.to_offset(UtcOffset::UTC).truncate_to_second().format(&Rfc3339)
+}
+
 /// For `#[serde(serialize_with = …)]` on a time.
 pub fn serialize<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let whole = time.to_offset(UtcOffset::UTC).truncate_to_second();
-    let text = whole.format(&Rfc3339);
-    text.map_err(serde::ser::Error::custom)?.serialize(serializer)
+    format(time).map_err(serde::ser::Error::custom)?.serialize(serializer)
 }
 
 /// For `#[serde(serialize_with = …)]` on a time that may be missing.

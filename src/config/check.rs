@@ -1,8 +1,9 @@
 //! Whether the settings fit each other.
 
 use secrecy::ExposeSecret as _;
+use url::Url;
 
-use super::{Config, SameSite};
+use super::{Config, SameSite, values};
 
 impl Config {
     /// Checks the settings against each other.
@@ -54,6 +55,19 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// Whether a page is one of ours: of the own origin, of an allowed one, or of a host that gets the
+    /// cookie.
+    #[must_use]
+    pub fn is_ours(&self, page: &Url) -> bool {
+        let origin = page.origin().ascii_serialization();
+        origin == self.public_url.origin().as_str()
+            || self.allowed_origins.iter().any(|allowed| allowed.as_str() == origin)
+            || self.cookie_domain.as_deref().is_some_and(|domain| {
+                let scheme = if self.public_url.is_https() { "https" } else { "http" };
+                page.scheme() == scheme && values::is_within(page, domain)
+            })
     }
 
     /// Whether mails go anywhere. Without a server only a service for development keeps them, as its

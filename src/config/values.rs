@@ -88,19 +88,23 @@ impl PublicUrl {
 
     /// Whether the host is `domain` or below it.
     pub(super) fn is_within(&self, domain: &str) -> bool {
-        match self.0.host() {
-            Some(Host::Domain(host)) => {
-                host == domain
-                    || host.strip_suffix(domain).is_some_and(|below| below.ends_with('.'))
-            }
-            _ => false,
-        }
+        is_within(&self.0, domain)
     }
 }
 
 impl fmt::Display for PublicUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// Whether a URL's host is `domain` or below it.
+pub(super) fn is_within(url: &Url, domain: &str) -> bool {
+    match url.host() {
+        Some(Host::Domain(host)) => {
+            host == domain || host.strip_suffix(domain).is_some_and(|below| below.ends_with('.'))
+        }
+        _ => false,
     }
 }
 

@@ -12,6 +12,7 @@ mod doctor;
 mod email;
 mod embedded;
 mod errors;
+mod forward_auth;
 mod health;
 mod hostile;
 mod import_command;

@@ -234,6 +234,7 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         ("PORTCULLIS_MAIL_FROM", "Example", "Example <auth@example.com>"),
         ("PORTCULLIS_RESET_URL", "/reset", "https://app.example.com/reset"),
         ("PORTCULLIS_VERIFY_URL", "javascript:alert(1)", "http or https"),
+        ("PORTCULLIS_LOGIN_URL", "//example.com/login", "http or https"),
         ("PORTCULLIS_THROTTLE_MAIL", "5", "10/15m"),
         ("PORTCULLIS_THROTTLE_MAIL_NETWORK", "5/0s", "10/15m"),
         ("PORTCULLIS_HEADER_TIMEOUT", "soon", "15m"),
@@ -344,7 +345,7 @@ fn the_help_is_the_reference_of_all_settings_and_shows_no_secret() {
         (name.starts_with("PORTCULLIS_") || name == "DATABASE_URL").then_some(name)
     });
     let names: std::collections::BTreeSet<_> = names.collect();
-    assert_eq!(names.len(), 45, "{names:?}");
+    assert_eq!(names.len(), 46, "{names:?}");
     for name in names {
         assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
     }

@@ -48,12 +48,13 @@ impl Statements {
 async fn who_is_calling_is_one_statement() {
     let app = TestApp::start().await;
     let user = app.user().await;
-    let token = app.with_token(&user.token(json!({"name": "t"})).await);
+    let token =
+        app.with_token(&user.token(json!({"name": "t", "scopes": ["read", "write"]})).await);
     token.get("/me").await.ok();
     let statements = Statements::default();
     let subscriber = tracing_subscriber::registry().with(statements.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
-    for (call, expected) in [("/me", 1), ("/session", 1)] {
+    for (call, expected) in [("/me", 1), ("/session", 1), ("/forward-auth", 1)] {
         for client in [&user, &token] {
             client.get(call).await.ok();
             let sent = statements.take();
