@@ -29,6 +29,9 @@ use crate::config::Config;
 /// How long a statement waits for a row that another one holds: those that hold one are quick.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a connection is taken for alive after it was used.
+const ALIVE_FOR: Duration = Duration::from_secs(1);
+
 /// A transaction. It is begun in a task of its own: a request that goes away while `BEGIN` is under
 /// way would otherwise leave the connection in a transaction that nobody ends (sqlx 0.8 counts it
 /// only when the answer is there).
@@ -59,6 +62,17 @@ pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
     PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_acquire_timeout)
+        // Asking a connection whether it is alive costs each request a second round trip; one that was in
+        // use a moment ago is.
+        .test_before_acquire(false)
+        .before_acquire(|connection, usage| {
+            Box::pin(async move {
+                if usage.idle_for > ALIVE_FOR {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .after_connect(move |connection, _| {
             let session = session.clone();
             Box::pin(async move { connection.execute(&*session).await.map(drop) })
