@@ -25,7 +25,8 @@ use crate::{credential, routes};
             Browsers hold a session in a cookie that scripts cannot read; apps ask for `transport: \"token\"` \
             and send the token as `Authorization: Bearer`. Every error is a `Problem` (RFC 9457) whose `code` \
             tells programs what happened. Every answer carries `x-request-id`. Where a request may carry a \
-            password (`Authorization: Basic`, off by default), any call may be a 429 or a 503 `busy`.",
+            password (`Authorization: Basic`, off by default), any call may be a 429, a 503 `busy` or a 403 \
+            `email_unverified`.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "/", description = "This service")),

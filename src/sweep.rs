@@ -14,8 +14,8 @@ const EVERY: Duration = Duration::from_secs(60);
 const BATCH: i64 = 1000;
 /// As long as browsers keep the cookie (RFC 6265bis §5.6.2).
 const DEVICE_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
-/// A mail is tried for a day, and what it holds stands for another.
-const MAIL_KEEP: Duration = Duration::from_secs(48 * 60 * 60);
+/// A mail is tried for a day and an hour at most, and what it holds stands for another day.
+const MAIL_KEEP: Duration = Duration::from_secs(50 * 60 * 60);
 
 /// Sweeps now and then, for ever. An error is logged, and the next round tries again.
 pub async fn run(pool: PgPool, audit_keep: Duration) {

@@ -5,6 +5,8 @@
 //! an account has it, and so does each client that has logged in to the account before: a stranger
 //! who guesses does not lock its owner out.
 
+mod mails;
+
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -13,22 +15,19 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
 
+pub use self::mails::{count_mail, may_tell};
 use crate::client::Client;
-use crate::config::{Config, Rate};
 use crate::error::{Error, Result};
 use crate::names::{self, Identifier};
 use crate::password::{Hasher, Verdict};
 use crate::rate_limit::RateLimit;
 use crate::state::App;
 use crate::store::known_devices;
-use crate::store::outbox::MailKind;
 use crate::store::throttles::{self, Bucket};
 use crate::store::users::Credentials;
 
 /// The limit on a name, for strangers.
 const ACCOUNT: &str = "account";
-/// How often an owner is told that strangers have used it up, however long they go on.
-const LOCK_NOTICES: Rate = Rate { burst: 1, interval: Duration::from_secs(24 * 60 * 60) };
 
 /// What a right password does to the limit that its try was counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,52 +190,6 @@ pub async fn count_name(app: &App, client: &Client) -> Result<()> {
     let key = key("registration", &[network.as_bytes()]);
     let bucket = Bucket { key, rate: app.config.throttle_registration };
     take(&mut *acquire(app).await?, "registration", &bucket, None).await.map(drop)
-}
-
-/// Counts a mail that somebody asks for, whoever they are, in the transaction in which it is queued: one
-/// that is not does not count. Each address has a limit for each kind of mail, whether or not an account
-/// has it.
-///
-/// # Errors
-/// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
-pub async fn count_mail(
-    connection: &mut PgConnection,
-    app: &App,
-    client: &Client,
-    kind: MailKind,
-    email: &str,
-) -> Result<()> {
-    if !app.config.throttle.is_on() {
-        return Ok(());
-    }
-    let own = Bucket {
-        key: key("mail", &[kind.as_str().as_bytes(), email.as_bytes()]),
-        rate: app.config.throttle_mail,
-    };
-    let network = network(client).map(|network| Bucket {
-        key: key("mail network", &[network.as_bytes()]),
-        rate: app.config.throttle_mail_network,
-    });
-    take(connection, "mail", &own, network.as_ref()).await.map(drop)
-}
-
-/// Whether somebody may be told once more of what others bring about. `whom` names them among all who
-/// are told of it, or would be if they had an account.
-///
-/// # Errors
-/// Those of the database.
-pub async fn may_tell(
-    connection: &mut PgConnection,
-    config: &Config,
-    kind: MailKind,
-    whom: &[u8],
-) -> sqlx::Result<bool> {
-    let rate = match kind {
-        MailKind::AccountLocked => LOCK_NOTICES,
-        _ => config.throttle_mail,
-    };
-    let bucket = Bucket { key: key("notice", &[kind.as_str().as_bytes(), whom]), rate };
-    Ok(!config.throttle.is_on() || throttles::take(connection, &bucket, None).await?.own)
 }
 
 /// The keys of the limits on logging in by the names of an account.

@@ -63,7 +63,7 @@ pub async fn deliver_due(app: &App, mailer: &Mailer) -> sqlx::Result<usize> {
 
 /// Claims as many mails as there is room for, and begins to send them.
 async fn begin(app: &App, mailer: &Mailer, under_way: &mut JoinSet<()>) -> sqlx::Result<usize> {
-    let room = AT_ONCE - under_way.len();
+    let room = AT_ONCE.saturating_sub(under_way.len());
     if room == 0 {
         return Ok(0);
     }

@@ -156,12 +156,13 @@ pub async fn claim(
     sqlx::query_as!(
         Mail,
         r#"update outbox set attempts = attempts + 1, due_at = now() + $1::interval
-           where id in (
+           -- an array is made once: of a subquery the planner may make a join that finds others again
+           where id = any(array(
                select id from outbox where due_at <= now() and kind = any($3)
                order by is_urgent desc, due_at
                limit $2
                for update skip locked
-           )
+           ))
            returning id, kind as "kind: MailKind", email, user_id, registration_id, details, created_at,
                attempts"#,
         interval(lease)?,

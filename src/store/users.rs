@@ -24,9 +24,13 @@ macro_rules! query_user {
     };
 }
 
+mod email;
 mod login;
 mod making;
 
+pub use self::email::{
+    drop_pending_email, find_id_by_email, lock_active_by_email, take_pending_email, verify_email,
+};
 pub use self::login::{
     Credentials, find_credentials, find_credentials_of, lock_verified, record_login,
     record_login_by_mail, rehash,
@@ -192,16 +196,6 @@ pub async fn list(
     .await
 }
 
-/// Locks the row of the active account with this address.
-pub async fn lock_active_by_email(
-    connection: &mut PgConnection,
-    email: &str,
-) -> sqlx::Result<Option<User>> {
-    query_user!("select", "from users where email = $1 and is_active for no key update", email,)
-        .fetch_optional(connection)
-        .await
-}
-
 /// Locks the rows of these accounts, in an order that all callers share.
 pub async fn lock(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!("select id from users where id = any($1) order by id for no key update", ids)
@@ -261,48 +255,6 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
     )
     .fetch_one(db)
     .await
-}
-
-/// Writes down that an account's address is its owner's own. The row is locked.
-pub async fn verify_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update users set email_verified = true, updated_at = now()
-         where id = $1 and not email_verified",
-        id,
-    )
-    .execute(db)
-    .await
-    .map(drop)
-}
-
-/// Gives an account the address that it was to have once it is verified. The row is locked.
-pub async fn take_pending_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update users
-         set email = pending_email, email_verified = true, pending_email = null, updated_at = now()
-         where id = $1",
-        id,
-    )
-    .execute(db)
-    .await
-    .map(drop)
-}
-
-/// Drops the address that an account is to have. The row is locked.
-pub async fn drop_pending_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update users set pending_email = null, updated_at = now()
-         where id = $1 and pending_email is not null",
-        id,
-    )
-    .execute(db)
-    .await
-    .map(drop)
-}
-
-/// The id of the account that has this address.
-pub async fn find_id_by_email(db: impl PgExecutor<'_>, email: &str) -> sqlx::Result<Option<Uuid>> {
-    sqlx::query_scalar!("select id from users where email = $1", email).fetch_optional(db).await
 }
 
 /// Whether an account has this username.

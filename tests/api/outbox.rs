@@ -404,7 +404,7 @@ async fn with_https_and_no_server_nothing_is_logged_and_mails_are_left_to_others
     // What nobody sends is forgotten, but not while somebody might.
     portcullis::sweep::once(&app.pool, Duration::from_secs(1)).await.unwrap();
     assert_eq!(app.count("outbox").await, 1);
-    app.sql("update outbox set created_at = now() - interval '49 hours'").await;
+    app.sql("update outbox set created_at = now() - interval '51 hours'").await;
     portcullis::sweep::once(&app.pool, Duration::from_secs(1)).await.unwrap();
     assert_eq!(app.count("outbox").await, 0);
     let log = std::fs::read_to_string(directory.0.join("log")).unwrap();
