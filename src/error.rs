@@ -29,7 +29,7 @@ pub enum Error {
     #[error("The API token is not valid.")]
     InvalidToken,
     /// Unknown account or wrong password; which of the two is not told.
-    #[error("No account has this name and password.")]
+    #[error("No account has these credentials.")]
     InvalidCredentials,
     /// A sensitive call with a session that is not fresh; holds `FRESH_FOR` in seconds (RFC 9470).
     #[error("Give the password again with POST /me/reauthenticate, then repeat this request.")]

@@ -16,7 +16,7 @@ pub struct Problem {
     #[schema(example = 401)]
     pub status: u16,
     /// What happened this time, for a person.
-    #[schema(example = "No account has this name and password.")]
+    #[schema(example = "No account has these credentials.")]
     pub detail: String,
     /// What a program decides by. New codes may come, so treat it as an open string.
     #[schema(example = "invalid_credentials")]

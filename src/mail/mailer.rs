@@ -1,6 +1,6 @@
 //! How mails go: to a server, or, in development, to the log and to files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lettre::address::{AddressError, Envelope};
@@ -18,6 +18,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long connecting may take. Answers have no limit of their own: whoever sends sets one for all.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whom mails are from that go to no server.
+const FROM_NOBODY: &str = "Portcullis <portcullis@localhost>";
 
 /// Whom mails are from, and how they go.
 #[derive(Clone, Debug)]
@@ -71,15 +74,12 @@ impl Mailer {
     /// # Errors
     /// One line for the operator.
     pub fn new(config: &Config) -> Result<Self, String> {
-        let host = config.public_url.host();
-        let own = || format!("Portcullis <portcullis@{host}>").parse();
-        let from = config.mail_from.clone().map_or_else(own, Ok);
-        let from = from.map_err(|_| {
-            format!(
-                "PORTCULLIS_MAIL_FROM is needed: {host} makes no address that mails can be from"
-            )
-        })?;
-        let service = from.name.clone().unwrap_or_else(|| host.to_owned());
+        let from = match &config.mail_from {
+            Some(from) => from.clone(),
+            None => FROM_NOBODY.parse().map_err(|error: AddressError| error.to_string())?,
+        };
+        let host = || config.public_url.host().to_owned();
+        let service = from.name.clone().unwrap_or_else(host);
         let way = match &config.smtp_url {
             Some(url) => {
                 let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.connection())
@@ -195,7 +195,7 @@ pub fn outlook(error: &BoxError, to: &str) -> Outlook {
 }
 
 /// Writes a file that only its owner can read.
-async fn write(file: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+async fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if let Some(dir) = file.parent() {
         tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).await?;
     }
@@ -203,4 +203,23 @@ async fn write(file: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(file).await?;
     file.write_all(bytes).await?;
     file.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PublicUrl;
+
+    #[test]
+    fn without_a_server_any_public_url_will_do() {
+        for url in
+            ["http://[::1]:8080", "http://127.0.0.1:8080", "http://auth", "https://a.example"]
+        {
+            let mut config = Config::defaults().unwrap();
+            config.public_url = PublicUrl::parse(url).unwrap();
+            let mailer = Mailer::new(&config).expect(url);
+            let mail = Outgoing { to: "alice@example.com", id: "1", letter: &Letter::test("x") };
+            mailer.message(&mail).expect(url);
+        }
+    }
 }

@@ -43,6 +43,8 @@ pub enum Tls {
 pub enum Failure {
     /// Each recipient is refused with this code.
     RefuseRecipient(u16),
+    /// Each recipient is unknown: a 550 that says so.
+    UnknownRecipient,
     /// A 451 once the message has been sent; it is not kept.
     TemporaryAfterData,
     /// The message is kept, but the connection ends without an answer.

@@ -101,7 +101,7 @@ fn is_web(url: &str) -> bool {
     url.starts_with("http://") || url.starts_with("https://")
 }
 
-/// All that is printed as `XXXX-XXXX` in Crockford's Base32.
+/// All that is printed in two groups of four, in Crockford's Base32.
 fn codes(text: &str) -> Vec<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
     let is_code = |word: &&str| {

@@ -148,6 +148,9 @@ impl Handler for Dialogue {
     fn rcpt(&mut self, _: &str) -> Response {
         match self.failure {
             Some(Failure::RefuseRecipient(code)) => Response::custom(code, "Refused".to_owned()),
+            Some(Failure::UnknownRecipient) => {
+                Response::custom(550, "5.1.1 Nobody of that name here".to_owned())
+            }
             _ => OK,
         }
     }
@@ -167,7 +170,7 @@ impl Handler for Dialogue {
     fn data_end(&mut self) -> Response {
         let mut response = OK;
         match self.failure.take() {
-            None | Some(Failure::RefuseRecipient(_)) => self.keep(),
+            None | Some(Failure::RefuseRecipient(_) | Failure::UnknownRecipient) => self.keep(),
             Some(Failure::TemporaryAfterData) => {
                 response = Response::custom(451, "Try again later".to_owned());
                 // After an error, the session would take what follows for more of the message.
