@@ -1,5 +1,6 @@
 //! Everything that can go wrong in a request, and what the client is told of it.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -184,6 +185,19 @@ impl Error {
         Self::Internal(source.into())
     }
 
+    /// What an error of the database means to who asked.
+    fn of_database(error: impl Borrow<sqlx::Error> + Into<Source>) -> Self {
+        // 57014 query canceled, by the statement time-out; 55P03 lock not available, by its own.
+        let code = error.borrow().as_database_error().and_then(|error| error.code());
+        if matches!(code.as_deref(), Some("57014" | "55P03")) {
+            Self::Timeout
+        } else if is_unavailable(error.borrow()) {
+            Self::DatabaseUnavailable(error.into())
+        } else {
+            Self::internal(error)
+        }
+    }
+
     /// What `WWW-Authenticate` says: on every 401, and where RFC 6750 §3 has it. Never `Basic`, which
     /// makes browsers open a dialog.
     fn challenge(&self) -> Option<HeaderValue> {
@@ -263,15 +277,14 @@ impl From<FieldError> for Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        // 57014 query canceled, by the statement time-out; 55P03 lock not available, by its own.
-        let code = error.as_database_error().and_then(|error| error.code());
-        if matches!(code.as_deref(), Some("57014" | "55P03")) {
-            Self::Timeout
-        } else if is_unavailable(&error) {
-            Self::DatabaseUnavailable(error.into())
-        } else {
-            Self::internal(error)
-        }
+        Self::of_database(error)
+    }
+}
+
+/// An error that many requests share.
+impl From<Arc<sqlx::Error>> for Error {
+    fn from(error: Arc<sqlx::Error>) -> Self {
+        Self::of_database(error)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod account;
 pub mod app;
 pub mod audit;
 pub mod auth;
+mod batch;
 pub mod client;
 pub mod command;
 pub mod config;

@@ -8,7 +8,9 @@
 
 pub mod cookie;
 mod find;
+mod lookups;
 pub mod records;
+mod touches;
 
 use std::time::Duration;
 
@@ -17,7 +19,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use self::find::find;
+pub use self::lookups::Lookups;
 use self::records::SessionId;
+pub use self::touches::Touches;
 
 use crate::audit::{Event, Kind};
 use crate::client::Client;

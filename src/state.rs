@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::password::Hasher;
 use crate::session::cookie::Cookies;
 use crate::session::records::Records;
+use crate::session::{Lookups, Touches};
 
 /// The state behind the router; a clone is the same one.
 #[derive(Clone, Debug)]
@@ -20,17 +21,23 @@ pub struct App {
     pub hasher: Hasher,
     /// Where new session ids come from.
     pub records: Records,
+    /// Where sessions are looked up.
+    pub lookups: Lookups,
+    /// Where uses of sessions are written down.
+    pub touches: Touches,
     /// How the session cookie is written and read.
     pub cookies: Cookies,
 }
 
 impl App {
-    /// The state of a service with these settings on this database.
+    /// The state of a service with these settings on this database, in the runtime at hand.
     #[must_use]
     pub fn new(config: Config, pool: PgPool) -> Self {
         Self {
             hasher: Hasher::new(&config),
             records: Records::new(pool.clone()),
+            lookups: Lookups::new(pool.clone(), &config),
+            touches: Touches::new(pool.clone(), &config),
             cookies: Cookies::new(&config),
             config: Arc::new(config),
             pool,

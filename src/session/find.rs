@@ -4,21 +4,31 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::records::{self, SessionId};
+use super::records::SessionId;
 use crate::audit::{Event, Kind};
 use crate::client::Client;
-use crate::config::SessionProtection;
+use crate::config::{Config, SessionProtection};
 use crate::error::{Error, Result};
 use crate::state::App;
 use crate::store;
-use crate::store::sessions::{self, Comparison, Live, Owned, Touch, Transport};
+use crate::store::sessions::{self, Live, Owned, Touch, Transport, Use, Wanted};
 use crate::store::users;
 
 /// A use of a session is written down at most this often.
 const TOUCH_AFTER: Duration = Duration::from_secs(60);
 
-/// The session that a secret opens, with its account; one query, and now and then a second one
-/// that writes down that the session is in use.
+/// What use does to sessions, by these settings.
+pub(super) fn by_use(config: &Config) -> Use {
+    Use {
+        fresh_for: config.fresh_for,
+        idle: config.session_idle,
+        refresh: config.remember_refresh.is_on(),
+        // A session with a very short idle time must be kept up more often than once a minute.
+        touch_after: TOUCH_AFTER.min(config.session_idle / 4),
+    }
+}
+
+/// The session that a secret opens, with its account; one query, which may be that of others, too.
 ///
 /// # Errors
 /// `SessionExpired` when none stands, and those of the database.
@@ -30,12 +40,15 @@ pub async fn find(
 ) -> Result<Live> {
     let protection = app.config.session_protection;
     let compare = protection != SessionProtection::Off && !client.is_backend;
-    // A session with a very short idle time must be kept up more often than once a minute.
-    let touch_after = TOUCH_AFTER.min(app.config.session_idle / 4);
-    let comparison = Comparison { client, compare, fresh_for: app.config.fresh_for, touch_after };
-    let record_id = id.record_id();
-    let live = sessions::find_live(&app.pool, &record_id, transport, &comparison).await?;
-    let mut live = live.ok_or(Error::SessionExpired)?;
+    let (record_id, network) = (id.record_id(), client.network());
+    let wanted = Wanted {
+        record_id: record_id.clone(),
+        transport,
+        compare,
+        user_agent: client.user_agent.clone(),
+        network: network.clone(),
+    };
+    let mut live = app.lookups.find(wanted).await?.ok_or(Error::SessionExpired)?;
     if live.differs {
         if protection == SessionProtection::Strong && !live.session.remember {
             end_for_protection(app, &live, &record_id, client).await?;
@@ -44,24 +57,14 @@ pub async fn find(
         make_stale(app, &mut live, &record_id, client).await?;
     }
     if live.touch_due {
-        let remember = live.session.remember;
-        let network = client.network().filter(|_| compare && !live.differs);
-        let touch = Touch {
-            record_id: &record_id,
-            idle: (!remember).then_some(app.config.session_idle),
-            refresh: remember && app.config.remember_refresh.is_on(),
-            touch_after,
-            network: network.as_deref(),
-            slack: records::SLACK,
-        };
-        let touched = async {
-            let mut connection = app.pool.acquire().await?;
-            sessions::touch(&mut connection, &mut live, &touch).await
-        };
-        if let Err(error) = touched.await {
-            // The session stands; what is lost is a minute of its idle time.
-            tracing::warn!(%error, "the use of a session was not written down");
-        }
+        app.touches.add(Touch {
+            id: live.session.id,
+            record_id,
+            last_seen_at: live.session.last_seen_at,
+            expires_at: live.session.expires_at,
+            ends_at: live.ends_at,
+            network: network.filter(|_| compare && !live.differs),
+        });
     }
     Ok(live)
 }

@@ -16,7 +16,7 @@ use crate::page::Paging;
 use crate::store::{interval, session_records};
 use crate::timestamp;
 
-pub use self::live::{Comparison, Live, Touch, find_live, protect, touch};
+pub use self::live::{Live, Touch, Use, Wanted, find_live, protect, touch};
 pub use self::sweep::sweep;
 
 /// A login that stands.
@@ -66,6 +66,15 @@ pub enum Transport {
     Cookie,
     /// As a bearer token, for apps.
     Token,
+}
+
+impl Transport {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Cookie => "cookie",
+            Self::Token => "token",
+        }
+    }
 }
 
 /// A session that is to be made.

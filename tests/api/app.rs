@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis::config::{Config, SmtpUrl};
 use portcullis::mail::{self, Mailer};
@@ -150,6 +151,18 @@ impl TestApp {
     /// Runs a statement on the database behind the service's back.
     pub async fn sql(&self, statement: &str) -> u64 {
         sqlx::query(statement).execute(&self.pool).await.unwrap().rows_affected()
+    }
+
+    /// Waits until a session is written down as used within the last minute.
+    pub async fn touched(&self) {
+        let used =
+            "select exists (select from sessions where last_seen_at > now() - interval '1 minute')";
+        let written = async {
+            while !sqlx::query_scalar::<_, bool>(used).fetch_one(&self.pool).await.unwrap() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), written).await.unwrap();
     }
 
     async fn register(&self, kind: &str) -> Client {

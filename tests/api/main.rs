@@ -21,6 +21,7 @@ mod load;
 mod login;
 mod login_code;
 mod logout;
+mod lookups;
 mod me;
 mod me_account;
 mod notices;

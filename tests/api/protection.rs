@@ -170,6 +170,7 @@ async fn use_extends_a_remembered_session_where_that_is_on() {
     app.sql("update sessions set last_seen_at = now() - interval '9 days', ends_at = now() + interval '1 day', expires_at = now() + interval '1 day'").await;
     app.sql("update session_records set expiry_date = now() + interval '2 days'").await;
     user.get("/me").await.ok();
+    app.touched().await;
     let days: (f64, f64) = sqlx::query_as(
         "select extract(epoch from s.expires_at - now())::float8 / 86400, extract(epoch from r.expiry_date - now())::float8 / 86400
          from sessions s join session_records r on r.id = s.record_id",
@@ -189,6 +190,7 @@ async fn use_extends_a_remembered_session_where_that_is_on() {
     user.login().await.status(200);
     app.sql("update sessions set last_seen_at = now() - interval '2 minutes', ends_at = now() + interval '1 hour', expires_at = now() + interval '1 minute'").await;
     user.get("/me").await.ok();
+    app.touched().await;
     let hours: f64 = sqlx::query_scalar(
         "select extract(epoch from expires_at - now())::float8 / 3600 from sessions",
     )

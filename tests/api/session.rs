@@ -196,12 +196,14 @@ async fn use_keeps_a_session_up_until_its_end() {
     // After a minute the idle time starts anew.
     app.sql("update sessions set last_seen_at = now() - interval '61 seconds'").await;
     user.get("/me").await.ok();
+    app.touched().await;
     let (seen, expires, _) = times().await;
     assert!(near(seen, 0.0) && near(expires, 12.0 * hour), "{seen} {expires}");
 
     // But it never goes past the end.
     app.sql("update sessions set last_seen_at = now() - interval '2 minutes', ends_at = now() + interval '2 hours', expires_at = now() + interval '1 hour'").await;
     user.get("/me").await.ok();
+    app.touched().await;
     let (_, expires, ends) = times().await;
     assert!(near(expires, 2.0 * hour) && near(ends, 2.0 * hour), "{expires} {ends}");
 }
@@ -214,6 +216,7 @@ async fn a_remembered_session_has_no_idle_time() {
     user.post("/login", login).await.status(200);
     app.sql("update sessions set last_seen_at = now() - interval '20 days', created_at = now() - interval '20 days', ends_at = now() + interval '10 days', expires_at = now() + interval '10 days'").await;
     user.get("/me").await.ok();
+    app.touched().await;
     let left: f64 =
         sqlx::query_scalar("select extract(epoch from expires_at - now())::float8 from sessions")
             .fetch_one(&app.pool)
