@@ -15,8 +15,10 @@ COPY src src
 # Newer than what was built from the empty files above.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked
 
-# Run: the binary, glibc and CA certificates; no shell, no package manager.
-FROM gcr.io/distroless/cc-debian13:nonroot
+# Run: the binary, glibc, libgcc and CA certificates; no shell, no package manager.
+FROM gcr.io/distroless/base-nossl-debian13:nonroot
+# It unwinds the stack of a request that panics.
+COPY --from=build /usr/lib/*-linux-gnu/libgcc_s.so.1 /usr/lib/
 COPY --from=build /build/target/release/portcullis /usr/local/bin/portcullis
 ENV PORTCULLIS_LISTEN=0.0.0.0:8080 \
     PORTCULLIS_LOG_FORMAT=json

@@ -1,14 +1,15 @@
-"""What reaches an app behind nginx and Portcullis, and what does not."""
+"""What reaches an app behind a proxy that asks Portcullis, and what does not."""
 
 import json
 import shutil
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import proxies
 import servers
+from checks import check, finish
 
 PASSWORD = "correct horse battery staple"
 # Whatever a client may try to be taken for somebody by.
@@ -16,7 +17,7 @@ FORGED = {
     name: "admin"
     for name in (
         "x-auth-user-id x-auth-username x-auth-email x-auth-email-verified x-auth-role x-auth-session-id "
-        "x-auth-scopes x-auth-fresh-until x-auth-require x_auth_role x-auth_role"
+        "x-auth-scopes x-auth-fresh-until x-auth-require x_auth_role x-auth_role x.auth.role x-auth.role"
     ).split()
 }
 # And to be taken for a proxy by.
@@ -29,19 +30,10 @@ LIES = {
     "x-forwarded-proto": "https",
     "x-original-url": "https://evil.example/",
 }
-checks = failures = 0
-
-
-def check(sentence, *conditions):
-    global checks, failures
-    checks += 1
-    good = all(conditions)
-    failures += not good
-    print(f"{'ok  ' if good else 'FAIL'} {sentence}" + ("" if good else f" {conditions}"))
 
 
 class Someone:
-    """Somebody who calls through nginx with some headers."""
+    """Somebody who calls through the proxy with some headers."""
 
     def __init__(self, port, headers=None):
         self.port, self.headers = port, {"user-agent": "one"} | (headers or {})
@@ -85,8 +77,8 @@ def people(port):
     check("a preflight is the app's", nobody.reached("OPTIONS", "/api/notes", FORGED) == {
         "method": "OPTIONS", "path": "/api/notes", "auth": {}, "body": ""
     })
-    check("the check itself is not to be reached", nobody.ask("GET", "/_auth").status == 404,
-          nobody.ask("GET", "/_auth/x").status == 404,
+    check("the check itself is not to be reached", nobody.ask("GET", "/_auth").status != 200,
+          nobody.ask("GET", "/_auth/x").status != 200,
           nobody.ask("GET", "/forward-auth", {"host": f"auth.app.localhost:{port}"}).status == 404)
 
     made = nobody.auth("/users", {"username": "alice", "email": "alice@example.com", "password": PASSWORD})
@@ -147,23 +139,42 @@ def ends(port, alice, service):
           Someone(port).reached("GET", "/") in (500, 502, 503))
 
 
-def main():
+def settings(port):
+    return {
+        "PORTCULLIS_PUBLIC_URL": f"http://auth.app.localhost:{port}",
+        "PORTCULLIS_COOKIE_DOMAIN": "app.localhost",
+        "PORTCULLIS_TRUSTED_PROXIES": "127.0.0.1",
+        "PORTCULLIS_LOGIN_URL": f"http://app.localhost:{port}/public/login",
+        "PORTCULLIS_SESSION_PROTECTION": "strong",
+        "PORTCULLIS_ADMIN_USERNAME": "admin",
+        "PORTCULLIS_ADMIN_PASSWORD": PASSWORD,
+    }
+
+
+def through(proxy):
+    print(f"\n{proxy.__name__}")
     directory = tempfile.mkdtemp()
     # PostgreSQL does not run as root, and its own account must reach the data.
     Path(directory).chmod(0o755)
     try:
         with ExitStack() as stack:
             port, service_port = servers.free_port(), servers.free_port()
-            service = stack.enter_context(servers.service(directory, service_port, port, PASSWORD))
-            stack.enter_context(servers.nginx(directory, port, service_port, servers.start_app()))
+            service = stack.enter_context(servers.service(directory, service_port, settings(port)))
+            service.wait_for(service_port, "/readyz")
+            process = stack.enter_context(proxy(directory, port, service_port, servers.start_app()))
+            process.wait_for(port, "/public/")
             alice = people(port)
             admins(port)
             programs(port, alice)
             ends(port, alice, service)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    print(f"{checks - failures} passed, {failures} failed")
-    sys.exit(1 if failures else 0)
+
+
+def main():
+    for proxy in proxies.ALL:
+        through(proxy)
+    finish()
 
 
 main()
