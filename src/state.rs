@@ -1,5 +1,6 @@
 //! What every request shares.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use sqlx::PgPool;
@@ -10,9 +11,13 @@ use crate::session::cookie::Cookies;
 use crate::session::records::Records;
 use crate::session::{Lookups, Touches};
 
-/// The state behind the router; a clone is the same one.
+/// The state behind the router; a clone is the same one, and costs a request next to nothing.
 #[derive(Clone, Debug)]
-pub struct App {
+pub struct App(Arc<Shared>);
+
+/// What [`App`] leads to.
+#[derive(Debug)]
+pub struct Shared {
     /// The settings.
     pub config: Arc<Config>,
     /// Connections to PostgreSQL.
@@ -33,7 +38,7 @@ impl App {
     /// The state of a service with these settings on this database, in the runtime at hand.
     #[must_use]
     pub fn new(config: Config, pool: PgPool) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             hasher: Hasher::new(&config),
             records: Records::new(pool.clone()),
             lookups: Lookups::new(pool.clone(), &config),
@@ -41,6 +46,14 @@ impl App {
             cookies: Cookies::new(&config),
             config: Arc::new(config),
             pool,
-        }
+        }))
+    }
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
     }
 }
