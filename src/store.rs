@@ -7,6 +7,7 @@ pub mod api_tokens;
 pub mod audit_events;
 pub mod diagnosis;
 pub mod known_devices;
+mod migration;
 pub mod one_time_tokens;
 pub mod outbox;
 pub mod registrations;
@@ -17,13 +18,11 @@ pub mod users;
 
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, PgExecutor, PgPool, Postgres, Transaction,
-};
+use sqlx::{Connection as _, PgExecutor, PgPool, Postgres, Transaction};
 
+pub use self::migration::{migrate, migrator};
 use crate::config::Config;
 
 /// How long a statement waits for a row that another one holds: those that hold one are quick.
@@ -46,19 +45,8 @@ pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>
 }
 
 /// Connections for the service; none is made before it is needed.
-///
-/// A statement that takes longer than its time-out is given up, and one that waits for a lock
-/// much sooner: a request that has ended must not hold a connection, nor one locked row all of them.
 #[must_use]
 pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
-    let statement_timeout = config.database_statement_timeout.as_millis();
-    let session = format!(
-        "set statement_timeout = {}; set lock_timeout = {};
-         set idle_in_transaction_session_timeout = {}",
-        statement_timeout,
-        LOCK_TIMEOUT.as_millis(),
-        statement_timeout,
-    );
     PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_acquire_timeout)
@@ -73,11 +61,23 @@ pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
                 Ok(true)
             })
         })
-        .after_connect(move |connection, _| {
-            let session = session.clone();
-            Box::pin(async move { connection.execute(&*session).await.map(drop) })
-        })
-        .connect_lazy_with(options.application_name("portcullis"))
+        .connect_lazy_with(with_time_outs(options, config).application_name("portcullis"))
+}
+
+/// With the service's time-outs: a statement that takes longer is given up, and one that waits for a lock
+/// much sooner. A request that has ended must not hold a connection, nor one locked row all of them.
+///
+/// They are asked for when a connection is made. A pooler in transaction mode would keep a `SET` on the one
+/// of the server's connections that ran it; what is asked for at the start it refuses, unless it is
+/// told to set that itself on all of them.
+#[must_use]
+pub fn with_time_outs(options: PgConnectOptions, config: &Config) -> PgConnectOptions {
+    let statement_timeout = config.database_statement_timeout.as_millis();
+    options.options([
+        ("statement_timeout", statement_timeout),
+        ("lock_timeout", LOCK_TIMEOUT.as_millis()),
+        ("idle_in_transaction_session_timeout", statement_timeout),
+    ])
 }
 
 /// Whether the database answers.
@@ -86,32 +86,6 @@ pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
 /// When it does not.
 pub async fn ping(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query_scalar!(r#"select 1 as "one!""#).fetch_one(db).await.map(drop)
-}
-
-/// Brings the schema up to date. Any number of replicas may do so at once: an advisory lock makes
-/// them take turns.
-///
-/// # Errors
-/// When the database cannot be reached or a migration fails.
-pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
-    let migrator = migrator();
-    // A connection of its own, since the lock belongs to it; a pooler must not hand it on between
-    // transactions.
-    let mut connection = options.connect().await?;
-    let session =
-        "set client_min_messages = warning; set statement_timeout = 0; set lock_timeout = 0";
-    sqlx::raw_sql(session).execute(&mut connection).await?;
-    migrator.run_direct(&mut connection).await?;
-    Ok(connection.close().await?)
-}
-
-/// The migrations that this binary has.
-#[must_use]
-pub fn migrator() -> Migrator {
-    let mut migrator = sqlx::migrate!();
-    // An older replica may restart beside a newer schema: within a release they only add.
-    migrator.set_ignore_missing(true);
-    migrator
 }
 
 fn interval(duration: Duration) -> sqlx::Result<PgInterval> {

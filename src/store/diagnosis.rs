@@ -18,6 +18,8 @@ pub struct Server {
     pub is_read_only: bool,
     /// Whether it has the collation of our searches.
     pub has_icu: bool,
+    /// Which of the time-outs that the service asks for are not in force.
+    pub unlimited: Vec<String>,
     /// Whether we may make tables.
     pub may_create: bool,
     /// How many connections we may have, those of others aside.
@@ -40,6 +42,12 @@ pub async fn server(db: impl PgExecutor<'_>) -> sqlx::Result<Server> {
              pg_is_in_recovery() as "is_standby!",
              current_setting('default_transaction_read_only')::bool as "is_read_only!",
              exists (select from pg_collation where collname = 'und-x-icu') as "has_icu!",
+             array(
+                 select name from pg_settings
+                 where setting = '0'
+                     and name in ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')
+                 order by name
+             ) as "unlimited!",
              coalesce(has_schema_privilege(current_schema(), 'create'), false) as "may_create!",
              least(
                  current_setting('max_connections')::int

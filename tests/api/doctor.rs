@@ -125,6 +125,11 @@ async fn each_failure_to_connect_is_told_in_plain_words_and_without_the_password
         (refusing("28000", "no pg_hba.conf entry"), ["does not let alice in", "pg_hba.conf"]),
         (refusing("3D000", "no such database"), ["has no database lock", "createdb"]),
         (refusing("53300", "too many"), ["no connection left", "PORTCULLIS_DATABASE_CONNECTIONS"]),
+        (
+            refusing("08P01", "unsupported startup parameter in options: lock_timeout"),
+            ["the pooler at 127.0.0.1", "connect_query"],
+        ),
+        (refusing("42P05", "already exists"), ["loses prepared", "max_prepared_statements"]),
         (refusing("57P03", "starting up"), ["starting up", "Try again"]),
     ] {
         let url = format!("postgres://alice:hunter2@127.0.0.1:{port}/lock?sslmode=disable");

@@ -82,6 +82,21 @@ async fn a_begin_that_is_cut_off_leaves_no_transaction_behind() {
 }
 
 #[tokio::test]
+async fn time_outs_are_in_force_on_every_connection() {
+    let app = TestApp::start().await;
+    let pool = store::pool(app.database_options(), &app.config);
+    for (name, value) in [
+        ("statement_timeout", "10s"),
+        ("lock_timeout", "2s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+    ] {
+        let show = format!("show {name}");
+        let shown: String = sqlx::query_scalar(&show).fetch_one(&pool).await.unwrap();
+        assert_eq!(shown, value, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn one_locked_row_does_not_take_the_service_down() {
     let app = TestApp::start().await;
     let (user, other) = (app.user().await, app.user().await);

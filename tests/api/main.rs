@@ -24,6 +24,7 @@ mod logout;
 mod lookups;
 mod me;
 mod me_account;
+mod migrations;
 mod notices;
 mod openapi;
 mod outage;

@@ -11,6 +11,7 @@ use super::{Finding, migrations, unreachable};
 use crate::command::Database;
 use crate::config::Config;
 use crate::embedded::Embedded;
+use crate::store;
 use crate::store::diagnosis::{self, Server};
 
 /// How long PostgreSQL may take to let us in, and again to answer.
@@ -40,7 +41,9 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
         Ok(database) => database,
         Err(line) => return vec![Finding::problem(NOT_THERE, line)],
     };
-    let options = database.options().application_name("portcullis doctor");
+    // What the service asks for, a pooler may refuse.
+    let options = store::with_time_outs(database.options(), config);
+    let options = options.application_name("portcullis doctor");
     let findings = match timeout(PATIENCE, options.connect()).await {
         Ok(Ok(connection)) => look(connection, &options, &database.place(), config).await,
         Ok(Err(error)) => vec![unreachable::explain(&options, &error)],
@@ -60,9 +63,7 @@ async fn look(
     config: &Config,
 ) -> Vec<Finding> {
     let questions = async {
-        if is_pooled(&mut connection, options).await {
-            return Ok(vec![unreachable::pooler()]);
-        }
+        let is_pooled = is_pooled(&mut connection, options).await?;
         let before = OffsetDateTime::now_utc();
         let server = diagnosis::server(&mut connection).await?;
         let after = OffsetDateTime::now_utc();
@@ -72,7 +73,10 @@ async fn look(
             vec![Finding::ok(format!("connected to {place}, version {}", server.version))];
         findings.extend(fitness(&server));
         findings.push(clock(apart));
-        findings.push(connections(&server, config.database_connections));
+        findings.push(match is_pooled {
+            true => pool(config.database_connections),
+            false => connections(&server, config.database_connections),
+        });
         findings.extend(migrations::compare(&applied, &server));
         Ok::<_, sqlx::Error>(findings)
     };
@@ -118,6 +122,14 @@ fn fitness(server: &Server) -> Vec<Finding> {
             format!("the database's encoding is {}, not UTF8", server.encoding),
             "Names and passwords may hold any character. Make a new one with \
              `create database portcullis encoding 'UTF8' template template0` and lead DATABASE_URL there.",
+        ));
+    }
+    if !server.unlimited.is_empty() {
+        findings.push(Finding::warning(
+            format!("time-outs are not in force: {}", server.unlimited.join(", ")),
+            "The service asks for them, and a pooler does not pass that on. One locked row, or one \
+             statement that never ends, can then hold every connection. Have the pooler set them \
+             (PgBouncer: connect_query), as in deploy/pgbouncer.ini.",
         ));
     }
     if !server.has_icu {
@@ -178,17 +190,37 @@ fn connections(server: &Server, wanted: u32) -> Finding {
     }
 }
 
+/// A pooler has limits of its own, which it does not tell.
+fn pool(wanted: u32) -> Finding {
+    Finding::note(
+        "a pooler in transaction mode is before it, and keeps prepared statements",
+        format!(
+            "It must take {wanted} connections of each replica, and those of commands (PgBouncer: \
+             max_client_conn)."
+        ),
+    )
+}
+
 /// Whether two connections that are both open share one of the server's: then something before it
-/// hands those on between transactions.
-async fn is_pooled(connection: &mut PgConnection, options: &PgConnectOptions) -> bool {
-    let both = async {
-        let mut second = options.connect().await?;
-        let one = diagnosis::backend(connection).await?;
-        let other = diagnosis::backend(&mut second).await?;
-        let _ = second.close().await;
-        Ok::<_, sqlx::Error>(one == other)
-    };
-    both.await.unwrap_or(false)
+/// hands those on between transactions, and must know what each has prepared.
+///
+/// # Errors
+/// When it does not.
+async fn is_pooled(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> sqlx::Result<bool> {
+    // Perhaps there is room for one only.
+    let Ok(mut second) = options.connect().await else { return Ok(false) };
+    let one = diagnosis::backend(connection).await?;
+    let is_pooled = one == diagnosis::backend(&mut second).await?;
+    if is_pooled {
+        // Both prepare a statement of the same name.
+        store::ping(&mut *connection).await?;
+        store::ping(&mut second).await?;
+    }
+    let _ = second.close().await;
+    Ok(is_pooled)
 }
 
 #[cfg(test)]
@@ -204,6 +236,7 @@ mod tests {
             is_standby: false,
             is_read_only: false,
             has_icu: true,
+            unlimited: Vec::new(),
             may_create: true,
             connections: 97,
             now: OffsetDateTime::UNIX_EPOCH,
@@ -224,6 +257,7 @@ mod tests {
         assert_eq!(fit(|server| server.is_read_only = true), [Problem]);
         assert_eq!(fit(|server| server.encoding = "SQL_ASCII".to_owned()), [Problem]);
         assert_eq!(fit(|server| server.has_icu = false), [Problem]);
+        assert_eq!(fit(|server| server.unlimited.push("lock_timeout".to_owned())), [Warning]);
     }
 
     #[test]

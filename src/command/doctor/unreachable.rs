@@ -101,8 +101,22 @@ pub(super) fn explain(options: &PgConnectOptions, error: &Error) -> Finding {
                 "Try again in a minute. If that stays so, its log says what it is waiting for."
                     .to_owned(),
             ),
+            Some("08P01") if error.message().contains("startup parameter") => (
+                format!("the pooler at {place} refuses what is asked of it: {}", error.message()),
+                "The service asks for time-outs when it connects. Have the pooler ignore that and set \
+                 them itself (PgBouncer: ignore_startup_parameters and connect_query), as in \
+                 deploy/pgbouncer.ini, or lead DATABASE_URL to PostgreSQL itself."
+                    .to_owned(),
+            ),
             // What is prepared on a connection is not there, or there already.
-            Some("26000" | "42P05") => return pooler(),
+            Some("26000" | "42P05") => (
+                "the pooler before PostgreSQL loses prepared statements".to_owned(),
+                "It hands the server's connections on between transactions, and does not know what each \
+                 client has prepared. PgBouncer does since 1.21, with max_prepared_statements = 200, as \
+                 in deploy/pgbouncer.ini. Or lead DATABASE_URL to PostgreSQL itself, or to a pool in \
+                 session mode. The rest of the database is not looked at through it."
+                    .to_owned(),
+            ),
             _ => (
                 format!("PostgreSQL at {place} refuses: {}", error.message()),
                 "Its log says more. See to DATABASE_URL.".to_owned(),
@@ -114,17 +128,6 @@ pub(super) fn explain(options: &PgConnectOptions, error: &Error) -> Finding {
         ),
     };
     Finding::problem(what, why)
-}
-
-/// Something between that hands a server's connections on between transactions.
-pub(super) fn pooler() -> Finding {
-    Finding::problem(
-        "DATABASE_URL leads to a pooler in transaction mode",
-        "Time-outs, prepared statements and the lock of the migrations belong to a connection, and such a \
-         pooler hands it to others between transactions. Lead DATABASE_URL to PostgreSQL itself, or to a \
-         pool in session mode (PgBouncer: pool_mode = session); PORTCULLIS_DATABASE_CONNECTIONS is a \
-         pool already. The rest of the database is not looked at through it.",
-    )
 }
 
 /// Where it should be.
