@@ -2,14 +2,12 @@
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::TestApp;
 use crate::app::{Answer, Client, PASSWORD};
-use crate::statements::Statements;
 
 /// The answers to `GET /me`, asked all at once.
-async fn all_at_once(callers: &[Client]) -> Vec<Answer> {
+pub async fn all_at_once(callers: &[Client]) -> Vec<Answer> {
     let mut asked = JoinSet::new();
     for (at, caller) in callers.iter().cloned().enumerate() {
         asked.spawn(async move { (at, caller.get("/me").await) });
@@ -71,26 +69,4 @@ async fn a_logout_counts_at_once_while_others_are_looked_up() {
     }
     assert!(!load.is_finished(), "an answer to the load was wrong");
     load.abort();
-}
-
-// On one thread, so that the counter sees what the service does and nothing of other tests.
-#[tokio::test(flavor = "current_thread")]
-async fn many_at_once_take_few_statements() {
-    let app = TestApp::start().await;
-    let mut users = vec![];
-    for _ in 0..30 {
-        users.push(app.user().await);
-    }
-    all_at_once(&users).await;
-    app.sql("update sessions set last_seen_at = now() - interval '2 minutes'").await;
-    let statements = Statements::default();
-    let subscriber = tracing_subscriber::registry().with(statements.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
-    all_at_once(&users).await.into_iter().for_each(|answer| drop(answer.ok()));
-    app.touched().await;
-    let sent = statements.take();
-    let count = |start: &str| sent.iter().filter(|sent| sent.starts_with(start)).count();
-    let (lookups, touches) = (count("select w.at"), count("update sessions s"));
-    println!("30 requests: {lookups} lookups, {touches} touches");
-    assert!((1..=20).contains(&lookups) && (1..=20).contains(&touches), "{sent:#?}");
 }

@@ -8,10 +8,11 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::TestApp;
 use crate::app::PASSWORD;
+use crate::lookups::all_at_once;
 
 /// Collects what sqlx logs of its statements.
 #[derive(Clone, Default)]
-pub struct Statements(Arc<Mutex<Vec<String>>>);
+struct Statements(Arc<Mutex<Vec<String>>>);
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Statements {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
@@ -36,7 +37,7 @@ impl Visit for Summary<'_> {
 }
 
 impl Statements {
-    pub fn take(&self) -> Vec<String> {
+    fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
@@ -63,6 +64,20 @@ async fn who_is_calling_is_one_statement() {
     app.with_cookie("nonsense").get("/me").await.problem(401, "session_expired");
     app.with_token("pct_nonsense").get("/me").await.problem(401, "invalid_token");
     assert!(statements.take().is_empty(), "what was never ours");
+    let mut users = vec![];
+    for _ in 0..30 {
+        users.push(app.user().await);
+    }
+    app.sql("update sessions set last_seen_at = now() - interval '2 minutes'").await;
+    statements.take();
+    all_at_once(&users).await.into_iter().for_each(|answer| drop(answer.ok()));
+    app.touched().await;
+    let sent = statements.take();
+    for statement in ["select w.at", "update sessions s"] {
+        let sent = sent.iter().filter(|sent| sent.starts_with(statement)).count();
+        println!("30 requests at once: {sent} x {statement}");
+        assert!((1..=20).contains(&sent), "{statement}");
+    }
     let login = json!({"identifier": user.username(), "password": PASSWORD});
     let browser = app.anonymous();
     browser.post("/login", login).await.status(200);
