@@ -1,6 +1,6 @@
 //! Deletes what has expired, a little at a time. Every replica may do so at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 
@@ -10,8 +10,11 @@ use crate::store::{
 };
 
 const EVERY: Duration = Duration::from_secs(60);
-/// Rows a statement: few enough that nobody waits for it.
-const BATCH: i64 = 1000;
+/// Rows a statement: few enough that nobody waits for it, nor for its log to be written.
+const BATCH: i64 = 100;
+/// How many times as long as the batches of a turn took the sweep rests before the next: it takes no more
+/// of a slow database than of a fast one.
+const REST: u32 = 4;
 /// As long as browsers keep the cookie (RFC 6265bis §5.6.2).
 const DEVICE_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 /// A mail is tried for a day and an hour at most, and what it holds stands for another day.
@@ -38,6 +41,7 @@ pub async fn run(pool: PgPool, audit_keep: Duration) {
 pub async fn once(pool: &PgPool, audit_keep: Duration) -> sqlx::Result<u64> {
     let mut swept = 0;
     loop {
+        let start = Instant::now();
         let mut connection = pool.acquire().await?;
         let ended = sessions::sweep(&mut connection, BATCH).await? as u64;
         let orphans = session_records::sweep(&mut *connection, BATCH).await?;
@@ -52,5 +56,7 @@ pub async fn once(pool: &PgPool, audit_keep: Duration) -> sqlx::Result<u64> {
         if batches.iter().all(|rows| *rows < BATCH as u64) {
             return Ok(swept);
         }
+        drop(connection);
+        tokio::time::sleep(start.elapsed() * REST).await;
     }
 }

@@ -245,7 +245,8 @@ pub(super) async fn list_users(
         return Err(Error::invalid("q", "invalid", "must not have control characters"));
     }
     let filter = Filter { q: query.q.as_deref(), role: query.role, is_active: query.is_active };
-    let rows = users::list(&app.pool, &filter, &paging).await?;
+    let mut connection = app.pool.acquire().await?;
+    let rows = users::list(&mut connection, &filter, &paging).await?;
     Ok(Json(paging.page(rows, |user| user.id)))
 }
 

@@ -104,7 +104,7 @@ pub async fn list(
         ApiToken,
         r#"select id, name, scopes as "scopes: Vec<Scope>", created_at, expires_at, last_used_at
            from api_tokens
-           where user_id = $1 and ($2::uuid is null or id < $2)
+           where user_id = $1 and id < $2
            order by id desc
            limit $3"#,
         user_id,

@@ -102,7 +102,7 @@ pub async fn list_own(
              case when coalesce(actor_id, $1) = $1 then request_id end as request_id,
              details
          from audit_events
-         where user_id = $1 and ($2::uuid is null or id < $2)
+         where user_id = $1 and id < $2
          order by id desc
          limit $3",
         user_id,
@@ -151,7 +151,7 @@ pub async fn list(
          where ($1::uuid is null or user_id = $1)
              and ($2::text is null or kind = $2)
              and ($3::timestamptz is null or at >= $3)
-             and ($4::uuid is null or id < $4)
+             and id < $4
          order by id desc
          limit $5",
         filter.user_id,

@@ -217,7 +217,7 @@ pub async fn list(
         "select",
         fresh "$2", current "(id is not distinct from $3)",
         "from sessions
-         where user_id = $1 and expires_at > now() and ($4::uuid is null or id < $4)
+         where user_id = $1 and expires_at > now() and id < $4
          order by id desc
          limit $5",
         user_id,

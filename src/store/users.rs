@@ -7,7 +7,6 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::names;
-use crate::page::Paging;
 use crate::timestamp;
 
 /// `query_as!` for statements that give a `User`: what stands before and after its columns.
@@ -25,12 +24,14 @@ macro_rules! query_user {
 }
 
 mod email;
+mod list;
 mod login;
 mod making;
 
 pub use self::email::{
     drop_pending_email, find_id_by_email, lock_active_by_email, take_pending_email, verify_email,
 };
+pub use self::list::{Filter, list};
 pub use self::login::{
     Credentials, find_credentials, find_credentials_of, lock_verified, record_login,
     record_login_by_mail, rehash,
@@ -150,50 +151,9 @@ impl Changes {
     }
 }
 
-/// Which accounts to list.
-#[derive(Debug)]
-pub struct Filter<'a> {
-    /// A literal part of username, email address or name, without case.
-    pub q: Option<&'a str>,
-    /// Only accounts with this role.
-    pub role: Option<Role>,
-    /// Only accounts that may, or may not, log in.
-    pub is_active: Option<bool>,
-}
-
 /// One account.
 pub async fn find(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<User>> {
     query_user!("select", "from users where id = $1", id).fetch_optional(db).await
-}
-
-/// A page of accounts, the newest first.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    filter: &Filter<'_>,
-    paging: &Paging,
-) -> sqlx::Result<Vec<User>> {
-    // ICU's rules fold every letter; those of the locale C, which the embedded server has, only
-    // a to z.
-    query_user!(
-        "select",
-        r#"from users
-           where ($1::text is null or position(
-                 lower($1 collate "und-x-icu")
-                 in lower(concat_ws(E'\n', username, email, name) collate "und-x-icu")
-             ) > 0)
-             and ($2::text is null or role = $2)
-             and ($3::bool is null or is_active = $3)
-             and ($4::uuid is null or id < $4)
-           order by id desc
-           limit $5"#,
-        filter.q,
-        filter.role as _,
-        filter.is_active,
-        paging.before,
-        paging.limit + 1,
-    )
-    .fetch_all(db)
-    .await
 }
 
 /// Locks the rows of these accounts, in an order that all callers share.

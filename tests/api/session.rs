@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use portcullis::sweep;
 use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
 
 use crate::TestApp;
 use crate::app::PASSWORD;
@@ -287,6 +288,26 @@ async fn sweeps_of_many_replicas_share_the_work() {
     // A batch that another replica holds may be left to the next round.
     sweep::once(&app.pool, app.config.audit_keep).await.unwrap();
     assert_eq!((app.count("sessions").await, app.count("session_records").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_sweep_of_much_rests_most_of_the_time() {
+    let app = TestApp::start().await;
+    app.sql("insert into session_records select 'r' || n, '', now() - interval '1 day' from generate_series(1, 20000) n").await;
+    let options = app.database_options();
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    let sweep = tokio::spawn({
+        let (pool, keep) = (pool.clone(), app.config.audit_keep);
+        async move { sweep::once(&pool, keep).await.unwrap() }
+    });
+    let (mut looks, mut rests) = (0, 0);
+    while !sweep.is_finished() {
+        looks += 1;
+        rests += pool.num_idle();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(sweep.await.unwrap(), 20_000);
+    assert!(rests * 2 > looks, "{rests} of {looks}");
 }
 
 #[tokio::test]
