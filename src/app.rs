@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::parameters::Parameters;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::state::App;
-use crate::{cross_origin, parameters, rate_limit, request_id, routes, security_headers};
+use crate::{cross_origin, metrics, parameters, rate_limit, request_id, routes, security_headers};
 
 /// Bytes of a request's body.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -40,7 +40,12 @@ pub fn router(app: App) -> Router {
     // with a 200, and the proxy would let them pass.
     let (forward_auth, _) = routes::forward_auth().split_for_parts();
     let forward_auth = answering(forward_auth, &app);
-    api.merge(forward_auth).layer(from_fn(request_id::layer)).with_state(app)
+    let router = api.merge(forward_auth).layer(from_fn(request_id::layer));
+    let router = match app.config.metrics_listen {
+        Some(_) => router.layer(from_fn_with_state(app.metrics.answers.clone(), metrics::layer)),
+        None => router,
+    };
+    router.with_state(app)
 }
 
 /// Whatever happens is answered, and every error as a problem.
@@ -130,13 +135,14 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::metrics::Metrics;
 
     #[tokio::test]
     async fn a_panic_is_a_problem_that_tells_nothing() {
         let panics = get(async || -> StatusCode { panic!("the secret of the house") });
         let config = Config::defaults().unwrap();
         let pool = crate::store::pool(PgConnectOptions::new_without_pgpass(), &config);
-        let app = App::new(config, pool);
+        let app = App::new(config, pool, Metrics::default());
         let router = answering(Router::new().route("/panics", panics), &app);
         let router = router.layer(from_fn(request_id::layer)).with_state(app);
         let request = Request::get("/panics").body(Body::empty()).unwrap();

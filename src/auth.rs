@@ -15,7 +15,6 @@ pub use self::verify::verify;
 use crate::client::Client;
 use crate::credential::Credential;
 use crate::error::{Error, Result};
-use crate::session;
 pub use crate::session::CurrentSession;
 use crate::session::cookie::GivenCookie;
 use crate::session::records::SessionId;
@@ -24,6 +23,7 @@ use crate::store::api_tokens::{self, Scope};
 use crate::store::sessions::Transport;
 use crate::store::users::{self, Role, User};
 use crate::throttle::Success;
+use crate::{request_id, session};
 
 /// Somebody who is known, and by what.
 #[derive(Debug)]
@@ -76,6 +76,10 @@ impl CurrentUser {
             Ok(current) => {
                 let event = if by_cookie { "loaded_from_cookie" } else { "loaded_from_request" };
                 tracing::debug!(event, user_id = %current.user.id);
+                request_id::name_caller(
+                    current.user.id,
+                    current.session().map(|session| session.live.session.id),
+                );
             }
             Err(error) => tracing::debug!(event = "unauthorized", code = error.parts().1),
         }

@@ -1,65 +1,85 @@
 //! One statement for many requests: what is asked while the database is busy is asked together.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// The most that one statement is asked.
 const MOST: usize = 64;
+/// The most that waits: as many as there may be requests.
+const WAITING: usize = 8192;
+
+/// A connection for a batch, or why there is none.
+pub(crate) type Connection = sqlx::Result<PoolConnection<Postgres>>;
 
 /// Takes what is to be done, and does it with `run`, at most `at_once` times at a time. Whatever comes
-/// while all of them are at work waits, and goes together. Nothing waits longer than that: what comes
-/// alone is done alone. What takes `longest` is given up.
+/// while all of them are at work, or while there is no connection, waits, and goes together; what comes
+/// alone is done alone. If there is no connection in time, all that wait are told together.
 ///
-/// There is no limit on what waits; each request waits for one thing at a time.
+/// What takes longer than `patience` no longer counts as at work: it may hang, and others need not.
 pub(crate) fn start<T, F>(
+    pool: PgPool,
     at_once: usize,
-    longest: Duration,
-    run: impl Fn(Vec<T>) -> F + Send + 'static,
-) -> UnboundedSender<T>
+    patience: Duration,
+    run: impl Fn(Connection, Vec<T>) -> F + Send + 'static,
+) -> Sender<T>
 where
     T: Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (sender, waiting) = unbounded_channel();
-    tokio::spawn(gather(waiting, Arc::new(Semaphore::new(at_once)), longest, run));
+    let (sender, waiting) = channel(WAITING);
+    tokio::spawn(gather(waiting, pool, Arc::new(Semaphore::new(at_once)), patience, run));
     sender
 }
 
 async fn gather<T, F>(
-    mut waiting: UnboundedReceiver<T>,
+    mut waiting: Receiver<T>,
+    pool: PgPool,
     places: Arc<Semaphore>,
-    longest: Duration,
-    run: impl Fn(Vec<T>) -> F,
+    patience: Duration,
+    run: impl Fn(Connection, Vec<T>) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    // The place first: who comes while there is none joins the batch.
+    // The place and the connection first: who comes while there is none joins the batch.
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let mut batch = Vec::new();
-        if waiting.recv_many(&mut batch, MOST).await == 0 {
+        if waiting.recv_many(&mut batch, 1).await == 0 {
             return;
         }
-        tokio::spawn(hold(place, longest, run(batch)));
+        let connection = pool.acquire().await;
+        let most = if connection.is_ok() { MOST } else { WAITING };
+        while batch.len() < most
+            && let Ok(next) = waiting.try_recv()
+        {
+            batch.push(next);
+        }
+        tokio::spawn(hold(place, patience, run(connection, batch)));
     }
 }
 
-/// Gives the place back however the work ends: nobody waits for a database that says nothing.
-async fn hold(place: OwnedSemaphorePermit, longest: Duration, work: impl Future<Output = ()>) {
-    if timeout(longest, work).await.is_err() {
-        tracing::warn!("a statement for several requests was given up");
-    }
+/// Gives the place back however the work ends.
+async fn hold(place: OwnedSemaphorePermit, patience: Duration, work: impl Future<Output = ()>) {
+    let mut work = pin!(work);
+    let is_late = timeout(patience, &mut work).await.is_err();
     drop(place);
+    if is_late {
+        work.await;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
     use tokio::sync::oneshot;
     use tokio::time::sleep;
 
@@ -67,8 +87,8 @@ mod tests {
 
     type Asked = (u32, oneshot::Sender<usize>);
 
-    /// Answers how many were asked together; seven panics, and eight never ends.
-    async fn answer(asked: Vec<Asked>) {
+    /// Answers how many were asked together; seven panics, and eight takes very long.
+    async fn answer(_: Connection, asked: Vec<Asked>) {
         assert!(asked.iter().all(|(number, _)| *number != 7), "seven");
         let long = asked.iter().any(|(number, _)| *number == 8);
         sleep(Duration::from_millis(if long { 60_000 } else { 20 })).await;
@@ -76,34 +96,44 @@ mod tests {
         asked.into_iter().for_each(|(_, asker)| asker.send(together).unwrap());
     }
 
-    fn ask(batches: &UnboundedSender<Asked>, number: u32) -> oneshot::Receiver<usize> {
+    /// Batches, and a database that is not there.
+    fn batches(patience: Duration) -> Sender<Asked> {
+        let nowhere = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1);
+        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(1));
+        start(pool.connect_lazy_with(nowhere), 1, patience, answer)
+    }
+
+    async fn ask(batches: &Sender<Asked>, number: u32) -> oneshot::Receiver<usize> {
         let (asker, answered) = oneshot::channel();
-        batches.send((number, asker)).unwrap();
+        batches.send((number, asker)).await.unwrap();
         answered
     }
 
     #[tokio::test]
     async fn what_comes_while_all_are_at_work_goes_together() {
-        let batches = start(1, Duration::from_secs(5), answer);
-        let alone = ask(&batches, 0);
-        sleep(Duration::from_millis(5)).await;
-        let others: Vec<_> = (0..100).map(|_| ask(&batches, 0)).collect();
-        assert_eq!(alone.await, Ok(1));
-        let mut together = vec![];
-        for other in others {
-            together.push(other.await.unwrap());
+        let batches = batches(Duration::from_secs(5));
+        let alone = ask(&batches, 0).await;
+        sleep(Duration::from_millis(10)).await;
+        let mut others = vec![];
+        for _ in 0..100 {
+            others.push(ask(&batches, 0).await);
         }
-        assert_eq!(together, [vec![MOST; MOST], vec![100 - MOST; 100 - MOST]].concat());
+        assert_eq!(alone.await, Ok(1));
+        for other in others {
+            // Without a connection there is nothing that a statement would be too long for.
+            assert_eq!(other.await, Ok(100));
+        }
     }
 
     #[tokio::test]
     async fn work_that_panics_or_hangs_holds_nobody_up() {
-        let batches = start(1, Duration::from_millis(100), answer);
+        let batches = batches(Duration::from_millis(100));
         let begun = Instant::now();
-        for bad in [7, 8] {
-            assert!(ask(&batches, bad).await.is_err());
-            assert_eq!(ask(&batches, 0).await, Ok(1));
-        }
+        assert!(ask(&batches, 7).await.await.is_err());
+        assert_eq!(ask(&batches, 0).await.await, Ok(1));
+        let _hangs = ask(&batches, 8).await;
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(ask(&batches, 0).await.await, Ok(1));
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
 }

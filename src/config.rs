@@ -36,6 +36,10 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = values::listen)]
     pub listen: SocketAddr,
 
+    /// The address and port to serve GET /metrics on, for Prometheus; unset, nobody is told
+    #[arg(long, env = "PORTCULLIS_METRICS_LISTEN", value_name = "ADDRESS", value_parser = values::listen)]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// Where clients reach the service; https makes cookies Secure
     #[arg(long, env = "PORTCULLIS_PUBLIC_URL", value_name = "URL", default_value = "http://localhost:8080", value_parser = PublicUrl::parse)]
     pub public_url: PublicUrl,
@@ -231,6 +235,8 @@ Secrets, as environment variables only:
   PORTCULLIS_ADMIN_PASSWORD  The password of the first admin
   PORTCULLIS_SMTP_URL        The server that takes mails: smtp+starttls://, smtps:// or, without TLS, smtp://, each
                              user:password@host:port; unset, mails go to the log and to files (not with https)
+
+Traces go by OTLP to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, as OpenTelemetry's other variables say.
 
 Durations are written 30s, 15m, 12h, 7d, and rates 10/15m: ten at once, and ten a quarter-hour. An empty variable counts as unset. A .env file in the
 working directory is read; the real environment wins over it.";

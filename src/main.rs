@@ -1,13 +1,13 @@
 //! The command line: serve (the default), migrate, doctor, openapi, health, user.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use portcullis::command::{self, doctor, health, serve, user};
-use portcullis::config::{self, Config, LogFormat, SECRETS_HELP};
-use portcullis::openapi;
-use tracing_subscriber::EnvFilter;
+use portcullis::config::{self, Config, SECRETS_HELP};
+use portcullis::metrics::Metrics;
+use portcullis::{openapi, telemetry};
+use tokio::runtime::Runtime;
 
 /// Authentication as a JSON REST service: login, logout, the current user
 #[derive(Debug, Parser)]
@@ -73,8 +73,8 @@ fn run() -> Result<ExitCode, String> {
         Err(error) => return Err(config::explain(&error, &grammar)),
     };
     let done = match cli.command {
-        None => start(cli.config.complete()?, serve::run),
-        Some(Command::Serve(config)) => start(config.complete()?, serve::run),
+        None => serve(cli.config.complete()?),
+        Some(Command::Serve(config)) => serve(config.complete()?),
         Some(Command::Doctor(doctor)) => {
             let (config, wrong) = Config::inspect()?;
             return start(config, async |config| doctor::run(&config, &wrong, &doctor).await);
@@ -102,15 +102,21 @@ fn start<T>(
     config: Config,
     run: impl AsyncFnOnce(Config) -> Result<T, String>,
 ) -> Result<T, String> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| error.to_string())?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+    telemetry::log(&config)?;
+    runtime()?.block_on(run(config))
+}
+
+/// Starts the service, with all that it tells.
+fn serve(config: Config) -> Result<(), String> {
+    let (runtime, metrics) = (runtime()?, Metrics::default());
+    let traces = telemetry::start(&config, &metrics, runtime.handle())?;
+    let served = runtime.block_on(serve::run(config, metrics));
+    if let Some(traces) = traces {
+        traces.flush();
     }
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    runtime.block_on(run(config))
+    served
+}
+
+fn runtime() -> Result<Runtime, String> {
+    Runtime::new().map_err(|error| error.to_string())
 }

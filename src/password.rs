@@ -8,11 +8,14 @@ mod workers;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use tracing::Instrument as _;
 
 use self::workers::Workers;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::metrics::Hashing;
 use crate::problem::FieldError;
+use crate::telemetry::TRACE;
 
 /// Characters that a login looks at; a longer password is wrong, at the same cost.
 const MAX_LOGIN_CHARS: usize = 1024;
@@ -78,12 +81,23 @@ impl Hasher {
         Self { whose: network, ..self.clone() }
     }
 
+    /// What is counted of the hashing.
+    #[must_use]
+    pub fn metrics(&self) -> &Hashing {
+        &self.workers.metrics
+    }
+
     /// Whether there is room for one more, so that a storm of logins costs nothing else.
     ///
     /// # Errors
     /// `Busy`, as from the others.
     pub async fn admit(&self) -> Result<()> {
         self.workers.admit(self.whose.as_deref()).await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let span = tracing::info_span!(target: TRACE, "hash");
+        self.workers.run(self.whose.as_deref(), work).instrument(span).await
     }
 
     /// What is wrong with a new password at first sight; `None` when nothing.
@@ -107,7 +121,7 @@ impl Hasher {
             Some(fault) => Err(Error::ValidationFailed(vec![fault])),
             None => hash::make(password.expose_secret(), cost).map_err(Error::internal),
         };
-        self.workers.run(self.whose.as_deref(), hash).await?
+        self.run(hash).await?
     }
 
     /// The hash of a code that was mailed. Slow, since a code has 40 bits; always the same for one salt,
@@ -118,7 +132,7 @@ impl Hasher {
     pub async fn hash_code(&self, salt: [u8; 16], code: &str) -> Result<Vec<u8>> {
         let (cost, code) = (self.cost.min(CODE_COST), SecretString::from(code));
         let hash = move || bcrypt::bcrypt(cost, salt, code.expose_secret().as_bytes()).to_vec();
-        self.workers.run(self.whose.as_deref(), hash).await
+        self.run(hash).await
     }
 
     /// Whether `password` is the one of the `stored` hash.
@@ -130,7 +144,7 @@ impl Hasher {
     pub async fn verify(&self, password: &SecretString, stored: Option<&str>) -> Result<Verdict> {
         let (cost, password, stored) = (self.cost, password.clone(), stored.map(str::to_owned));
         let judge = move || judge(password.expose_secret(), stored.as_deref(), cost);
-        self.workers.run(self.whose.as_deref(), judge).await?
+        self.run(judge).await?
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
-use tracing::Instrument as _;
+use tracing::field::{Empty, display};
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
+
+use crate::telemetry::RequestTrace;
 
 /// The header that carries the id, both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -46,15 +49,34 @@ impl RequestId {
 pub async fn layer(mut request: Request, next: Next) -> Response {
     let id = RequestId::choose(&request);
     request.extensions_mut().insert(id.clone());
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let span = tracing::info_span!("request", request_id = id.as_str(), %method, path);
+    let trace = RequestTrace::begin(&request);
+    let span = tracing::info_span!(
+        parent: &trace.span,
+        "request",
+        request_id = id.as_str(),
+        trace_id = trace.id,
+        method = %request.method(),
+        path = request.uri().path(),
+        user_id = Empty,
+        session_id = Empty,
+    );
+    let (method, route) = (request.method().clone(), request.extensions().get().cloned());
     let start = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let answered = next.run(request).instrument(span.clone());
+    let mut response = answered.instrument(trace.span.clone()).await;
+    let (route, status) = (route.as_ref().map(MatchedPath::as_str), response.status());
     span.in_scope(|| {
-        let microseconds = start.elapsed().as_micros();
-        tracing::info!(status = response.status().as_u16(), microseconds, "answered");
+        let microseconds = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(route, status = status.as_u16(), microseconds, "answered");
     });
+    trace.end(&method, route, status);
     response.headers_mut().insert(X_REQUEST_ID, id.0);
     response
+}
+
+/// Has the lines of the request at hand say who is calling, from now on.
+pub(crate) fn name_caller(user_id: Uuid, session_id: Option<Uuid>) {
+    let span = Span::current();
+    span.record("user_id", display(user_id));
+    span.record("session_id", session_id.map(display));
 }

@@ -31,8 +31,8 @@ use crate::store::outbox::MailKind::NewDevice;
 use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
 use crate::store::users::{self, User};
 use crate::store::{self, known_devices, outbox};
-use crate::throttle;
 use crate::token::DeviceSecret;
+use crate::{request_id, throttle};
 
 /// What a session is to be like.
 #[derive(Debug)]
@@ -119,7 +119,10 @@ pub async fn begin(
         Ok((user, session, device))
     };
     match begun.await {
-        Ok((user, session, device)) => Ok(Begun { user, session, id, device }),
+        Ok((user, session, device)) => {
+            request_id::name_caller(user.id, Some(session.id));
+            Ok(Begun { user, session, id, device })
+        }
         Err(error) => {
             app.records.discard(&id).await;
             Err(error)

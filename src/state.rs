@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sqlx::PgPool;
 
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::password::Hasher;
 use crate::session::cookie::Cookies;
 use crate::session::records::Records;
@@ -32,18 +33,22 @@ pub struct Shared {
     pub touches: Touches,
     /// How the session cookie is written and read.
     pub cookies: Cookies,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl App {
-    /// The state of a service with these settings on this database, in the runtime at hand.
+    /// The state of a service with these settings on this database, in the runtime at hand, which counts into
+    /// `metrics`.
     #[must_use]
-    pub fn new(config: Config, pool: PgPool) -> Self {
+    pub fn new(config: Config, pool: PgPool, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
             hasher: Hasher::new(&config),
             records: Records::new(pool.clone()),
             lookups: Lookups::new(pool.clone(), &config),
             touches: Touches::new(pool.clone(), &config),
             cookies: Cookies::new(&config),
+            metrics: Arc::new(metrics),
             config: Arc::new(config),
             pool,
         }))

@@ -18,15 +18,21 @@ pub mod users;
 
 use std::time::Duration;
 
+use log::LevelFilter;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgExecutor, PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, PgConnection, PgExecutor, PgPool, Postgres, Transaction};
+use tokio::time::timeout;
 
 pub use self::migration::{migrate, migrator};
 use crate::config::Config;
 
 /// How long a statement waits for a row that another one holds: those that hold one are quick.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a quick statement may take: it has waited for a lock by then.
+const QUICK: Duration = Duration::from_secs(3);
 
 /// How long a connection is taken for alive after it was used.
 const ALIVE_FOR: Duration = Duration::from_secs(1);
@@ -44,12 +50,33 @@ pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>
     tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)?
 }
 
+/// Does what is quick with a connection, if there is one. A connection that says nothing for too long is
+/// closed: given back, it would be waited for by whoever got it next, for ever.
+///
+/// # Errors
+/// Those of the connection and of `work`, and an `Io` when that takes too long.
+pub async fn on<T>(
+    connection: sqlx::Result<PoolConnection<Postgres>>,
+    work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+) -> sqlx::Result<T> {
+    let mut connection = connection?;
+    match timeout(QUICK, work(&mut connection)).await {
+        Ok(done) => done,
+        Err(late) => {
+            connection.close_on_drop();
+            Err(sqlx::Error::Io(late.into()))
+        }
+    }
+}
+
 /// Connections for the service; none is made before it is needed.
 #[must_use]
 pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
     PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_acquire_timeout)
+        // For the metrics alone; a lower level would have everybody look whether its own is on.
+        .acquire_time_level(LevelFilter::Info)
         // Asking a connection whether it is alive costs each request a second round trip; one that was in
         // use a moment ago is.
         .test_before_acquire(false)

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
-
+use crate::state::App;
 use crate::store::{
     audit_events, known_devices, one_time_tokens, outbox, registrations, session_records, sessions,
     throttles,
@@ -21,12 +20,12 @@ const DEVICE_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 const MAIL_KEEP: Duration = Duration::from_secs(50 * 60 * 60);
 
 /// Sweeps now and then, for ever. An error is logged, and the next round tries again.
-pub async fn run(pool: PgPool, audit_keep: Duration) {
+pub async fn run(app: App) {
     let mut rounds = tokio::time::interval(EVERY);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match once(&pool, audit_keep).await {
+        match once(&app).await {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "what had expired was deleted"),
             Err(error) => tracing::warn!(%error, "what has expired could not be deleted"),
@@ -38,22 +37,34 @@ pub async fn run(pool: PgPool, audit_keep: Duration) {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn once(pool: &PgPool, audit_keep: Duration) -> sqlx::Result<u64> {
+pub async fn once(app: &App) -> sqlx::Result<u64> {
     let mut swept = 0;
     loop {
         let start = Instant::now();
-        let mut connection = pool.acquire().await?;
+        let mut connection = app.pool.acquire().await?;
         let ended = sessions::sweep(&mut connection, BATCH).await? as u64;
         let orphans = session_records::sweep(&mut *connection, BATCH).await?;
-        let events = audit_events::sweep(&mut *connection, audit_keep, BATCH).await?;
+        let events = audit_events::sweep(&mut *connection, app.config.audit_keep, BATCH).await?;
         let limits = throttles::sweep(&mut *connection, BATCH).await?;
         let devices = known_devices::sweep(&mut *connection, DEVICE_KEEP, BATCH).await?;
         let mailed = one_time_tokens::sweep(&mut *connection, BATCH).await?;
         let unsent = outbox::sweep(&mut *connection, MAIL_KEEP, BATCH).await?;
         let wanted = registrations::sweep(&mut *connection, MAIL_KEEP, BATCH).await?;
-        let batches = [ended, orphans, events, limits, devices, mailed, unsent, wanted];
-        swept += batches.iter().sum::<u64>();
-        if batches.iter().all(|rows| *rows < BATCH as u64) {
+        let batches = [
+            ("sessions", ended),
+            ("session_records", orphans),
+            ("audit_events", events),
+            ("throttles", limits),
+            ("known_devices", devices),
+            ("one_time_tokens", mailed),
+            ("outbox", unsent),
+            ("registrations", wanted),
+        ];
+        for (table, rows) in batches {
+            app.metrics.count_swept(table, rows);
+            swept += rows;
+        }
+        if batches.iter().all(|(_, rows)| *rows < BATCH as u64) {
             return Ok(swept);
         }
         drop(connection);

@@ -116,7 +116,7 @@ impl<'a> Attempt<'a> {
             return Ok(Self { app, own: None, network: None, success, is_last: false });
         }
         let own = Bucket { key, rate: app.config.throttle_account };
-        let taken = take(&mut *acquire(app).await?, policy, &own, network.as_ref()).await?;
+        let taken = take(app, &mut *acquire(app).await?, policy, &own, network.as_ref()).await?;
         let is_last = taken && policy == ACCOUNT;
         Ok(Self { app, own: Some(own), network, success, is_last })
     }
@@ -189,7 +189,7 @@ pub async fn count_name(app: &App, client: &Client) -> Result<()> {
     };
     let key = key("registration", &[network.as_bytes()]);
     let bucket = Bucket { key, rate: app.config.throttle_registration };
-    take(&mut *acquire(app).await?, "registration", &bucket, None).await.map(drop)
+    take(app, &mut *acquire(app).await?, "registration", &bucket, None).await.map(drop)
 }
 
 /// The keys of the limits on logging in by the names of an account.
@@ -208,6 +208,7 @@ async fn acquire(app: &App) -> Result<PoolConnection<Postgres>> {
 
 /// Takes one try, and returns whether it was the last one.
 async fn take(
+    app: &App,
     connection: &mut PgConnection,
     policy: &'static str,
     own: &Bucket,
@@ -229,6 +230,7 @@ async fn take(
     // When others took the last one at this very moment, the wait was reckoned without theirs.
     let wait = u64::try_from(wait).ok().filter(|wait| *wait > 0);
     let wait = wait.map_or(rate.interval, Duration::from_secs).max(Duration::from_secs(1));
+    app.metrics.count_throttled(policy);
     tracing::info!(event = "rate_limited", policy, wait = wait.as_secs());
     Err(Error::RateLimited(RateLimit { policy, rate, wait }))
 }

@@ -1,19 +1,24 @@
 //! `portcullis serve`: the service, from its start to its end.
 
-use std::path::Path;
+mod announcement;
+mod listeners;
+
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::PgPool;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use self::announcement::announce;
+use self::listeners::Listeners;
 use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::command::{Database, refused};
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
 use crate::mail::{self, Mailer};
+use crate::metrics::{self, Metrics};
 use crate::password::{Hasher, NewPassword};
 use crate::problem::FieldError;
 use crate::state::App;
@@ -31,13 +36,11 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// One line for the operator.
-pub async fn run(config: Config) -> Result<(), String> {
+pub async fn run(config: Config, metrics: Metrics) -> Result<(), String> {
     let start = Instant::now();
     let mut stop = stop_signal()?;
     // A port that is taken is told before a database is started.
-    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-        format!("PORTCULLIS_LISTEN=\"{}\" cannot be served on: {error}", config.listen)
-    })?;
+    let listeners = Listeners::bind(&config).await?;
     let mailer = Mailer::new(&config)?;
     let hasher = Hasher::new(&config);
     let first_admin = first_admin(&config)?;
@@ -54,21 +57,25 @@ pub async fn run(config: Config) -> Result<(), String> {
     };
     let served = match prepared {
         Ok((pool, admin)) => {
-            announce(&config, &listener, &database, &mailer, admin, start);
-            let app = App::new(config.clone(), pool.clone());
-            let sweep = tokio::spawn(sweep::run(pool.clone(), config.audit_keep));
+            announce(&config, &listeners, &database, &mailer, admin, start);
+            let app = App::new(config.clone(), pool.clone(), metrics);
+            let mut beside = JoinSet::new();
+            beside.spawn(sweep::run(app.clone()));
+            if let Some(listener) = listeners.metrics {
+                beside.spawn(metrics::serve(listener, app.clone()));
+            }
             // What is not sent here may be sent by another replica.
             let mails = mailer.is_on().then(|| mail::run(app.clone(), mailer, stop.clone()));
             let mails = mails.map(tokio::spawn);
             let stopping = async move { drop(stop.changed().await) };
             let router = app::router(app);
             let served = tokio::select! {
-                () = server::serve(listener, router, &config, stopping) => Ok(()),
+                () = server::serve(listeners.api, router, &config, stopping) => Ok(()),
                 () = database.died() => {
                     Err("the embedded PostgreSQL has stopped; see its log".to_owned())
                 }
             };
-            sweep.abort();
+            beside.abort_all();
             // A mail that is cut off will be sent twice.
             if let (Ok(()), Some(mails)) = (&served, mails) {
                 let _ = tokio::time::timeout(FINISH_MAILS_WITHIN, mails).await;
@@ -178,57 +185,4 @@ async fn make_first_admin(
         }
     }
     Ok(true)
-}
-
-/// Says where everything is: a banner for a person, a log line for a machine.
-fn announce(
-    config: &Config,
-    listener: &TcpListener,
-    database: &Database,
-    mailer: &Mailer,
-    admin: bool,
-    start: Instant,
-) {
-    if config.bcrypt_cost < 10 {
-        tracing::warn!(cost = config.bcrypt_cost, "PORTCULLIS_BCRYPT_COST below 10 is for tests");
-    }
-    if let Some(url) = config.smtp_url.as_ref().filter(|url| url.exposes_password) {
-        tracing::warn!(%url, "PORTCULLIS_SMTP_URL sends its password unencrypted; smtp+starttls:// and smtps:// do not");
-    }
-    if !mailer.is_on() {
-        tracing::warn!("no mail is sent: PORTCULLIS_SMTP_URL is not set");
-    }
-    let listen = listener.local_addr().unwrap_or(config.listen);
-    let (url, data, seconds) =
-        (&config.public_url, database.place(), start.elapsed().as_secs_f32());
-    let mail = mailer.place();
-    if config.log_format == LogFormat::Json {
-        tracing::info!(%listen, public_url = %url, data, mail, seconds, "ready");
-        return;
-    }
-    // cargo names itself to what it runs.
-    let program = if std::env::var_os("CARGO").is_some() { "cargo run --" } else { "portcullis" };
-    let elsewhere = match database {
-        Database::Embedded(_) if config.data_dir != Path::new("./.portcullis") => {
-            format!("PORTCULLIS_DATA_DIR={} ", config.data_dir.display())
-        }
-        _ => String::new(),
-    };
-    let admin = match admin {
-        true => "there is one".to_owned(),
-        false => format!("{elsewhere}{program} user create --username admin --role admin"),
-    };
-    println!(
-        "
-  Portcullis {version} is ready after {seconds:.1} s.
-
-    Service     {url}  (listens on {listen})
-    Swagger UI  {url}/swagger-ui
-    Data        {data}
-    Mail        {mail}
-    Admin       {admin}
-    Stop        Ctrl-C
-",
-        version = env!("CARGO_PKG_VERSION"),
-    );
 }

@@ -5,19 +5,24 @@
 
 use std::time::Duration;
 
+use opentelemetry::trace::Status;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
+use tracing::{Instrument as _, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::compose;
 use super::mailer::{BoxError, Mailer, Outgoing, Outlook, outlook};
 use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::error::Result;
+use crate::metrics::MailOutcome;
 use crate::state::App;
 use crate::store;
 use crate::store::outbox::{self, Mail};
+use crate::telemetry::{self, TRACE};
 
 /// How often the outbox is looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -71,7 +76,14 @@ async fn begin(app: &App, mailer: &Mailer, under_way: &mut JoinSet<()>) -> sqlx:
     let count = claimed.len();
     for mail in claimed {
         let (app, mailer) = (app.clone(), mailer.clone());
-        under_way.spawn(async move { deliver(&app, &mailer, &mail).await });
+        let span = tracing::info_span!(
+            target: TRACE,
+            parent: None,
+            "mail",
+            kind = mail.kind.as_str(),
+        );
+        telemetry::go_on(&span, mail.traceparent.as_deref());
+        under_way.spawn(async move { deliver(&app, &mailer, &mail).await }.instrument(span));
     }
     Ok(count)
 }
@@ -91,7 +103,10 @@ fn tell(ended: Result<(), JoinError>) {
 async fn deliver(app: &App, mailer: &Mailer, mail: &Mail) {
     let done = match send(app, mailer, mail).await {
         Ok(()) => outbox::delete(&app.pool, mail.id).await.map_err(Into::into),
-        Err(error) => put_off(app, mail, error).await,
+        Err(error) => {
+            Span::current().set_status(Status::error(""));
+            put_off(app, mail, error).await
+        }
     };
     if let Err(error) = done {
         tracing::warn!(%error, mail_id = mail.id, "a mail is due again when the claim ends");
@@ -106,6 +121,7 @@ async fn send(app: &App, mailer: &Mailer, mail: &Mail) -> Result<(), BoxError> {
     let outgoing = Outgoing { to: &mail.email, id: &id, letter: &letter };
     let sent = timeout(SEND_WITHIN, mailer.send(&outgoing)).await;
     sent.unwrap_or_else(|_| Err("the server took too long".into()))?;
+    app.metrics.count_mail(MailOutcome::Sent);
     let (kind, attempts) = (mail.kind.as_str(), mail.attempts);
     tracing::info!(mail_id = mail.id, kind, attempts, "mail sent");
     Ok(())
@@ -122,8 +138,10 @@ async fn put_off(app: &App, mail: &Mail, error: BoxError) -> Result<()> {
         Outlook::Hopeless => (PAUSE_OF_REFUSED, Duration::ZERO),
     };
     if outbox::put_off(&mut *transaction, mail.id, pause, keep).await? {
+        app.metrics.count_mail(MailOutcome::PutOff);
         tracing::warn!(mail_id = mail.id, kind, attempts, %error, cause, "a mail is put off");
     } else {
+        app.metrics.count_mail(MailOutcome::Failed);
         let client = Client::operator();
         let failed = Event::new(Kind::MailFailed, &client);
         let failed = mail.user_id.into_iter().fold(failed, Event::to);

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
+use crate::metrics::Hashing;
 
 /// How long a caller waits for its turn at most.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -28,6 +29,7 @@ const NICENESS: i32 = 10;
 pub(super) struct Workers {
     queue: SyncSender<Job>,
     load: Arc<Load>,
+    pub(super) metrics: Hashing,
 }
 
 /// What the threads have to do.
@@ -68,7 +70,7 @@ impl Workers {
                 tracing::error!(%error, "a thread for hashing could not be started");
             }
         }
-        Self { queue, load }
+        Self { queue, load, metrics: Hashing::default() }
     }
 
     /// Whether somebody who comes now would get a turn in time: to be asked before anything costly.
@@ -80,7 +82,12 @@ impl Workers {
             return Ok(());
         }
         sleep(PAUSE).await;
-        Err(Error::Busy)
+        Err(self.shed())
+    }
+
+    fn shed(&self) -> Error {
+        self.metrics.count_shed();
+        Error::Busy
     }
 
     /// Does `work` when its turn comes. A caller that goes away before gives its turn up.
@@ -94,21 +101,25 @@ impl Workers {
     ) -> Result<T> {
         self.admit(whose).await?;
         let place = Place::take(&self.load, whose);
+        let (waiting, metrics) = (self.metrics.wait(), self.metrics.clone());
         let ((start, started), (reply, answer)) = (oneshot::channel(), oneshot::channel());
         let job = move || {
             let _place = place;
             // The caller may go away at any time.
             let is_there = start.send(()).is_ok() && !reply.is_closed();
-            is_there && reply.send(work()).is_ok()
+            is_there && {
+                waiting.end();
+                reply.send(metrics.time(work)).is_ok()
+            }
         };
         if let Err(error) = self.queue.try_send(Box::new(job)) {
             return Err(match error {
-                TrySendError::Full(_) => Error::Busy,
+                TrySendError::Full(_) => self.shed(),
                 TrySendError::Disconnected(_) => Error::internal("no thread for hashing is left"),
             });
         }
         // By what the others took it comes in time; they may take longer than that.
-        let started = timeout(MAX_WAIT, started).await.map_err(|_| Error::Busy)?;
+        let started = timeout(MAX_WAIT, started).await.map_err(|_| self.shed())?;
         started.map_err(Error::internal)?;
         answer.await.map_err(|_| Error::internal("hashing panicked"))
     }

@@ -94,19 +94,30 @@ problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, Erro
 )]
 pub(super) async fn login(
     State(app): State<App>,
-    mut client: Client,
+    client: Client,
     OwnCookie(replaces): OwnCookie,
     Json(login): Json<Login>,
 ) -> Result<Response> {
+    let begun = log_in(&app, client, replaces, login).await;
+    app.metrics.count_login(&begun);
+    Ok(logged_in(begun?, &app.cookies))
+}
+
+async fn log_in(
+    app: &App,
+    mut client: Client,
+    replaces: Option<SessionId>,
+    login: Login,
+) -> Result<Begun> {
     know_by(&mut client, login.device_token.as_ref());
-    let wanted = Wanted::new(&app, login.transport, login.remember, login.remember_for.as_deref())?;
+    let wanted = Wanted::new(app, login.transport, login.remember, login.remember_for.as_deref())?;
     let identifier = login.identifier()?;
     let mut tries = 0;
-    let begun = loop {
+    loop {
         let (credentials, rehashed) =
-            auth::verify(&app, &client, &identifier, &login.password, Success::Clears).await?;
+            auth::verify(app, &client, &identifier, &login.password, Success::Clears).await?;
         let begin = wanted.begin(&client, replaces.as_ref(), Some(credentials.user_id));
-        let begun = session::begin(&app, begin, async |connection| {
+        let begun = session::begin(app, begin, async |connection| {
             let hash = credentials.hash();
             users::record_login(connection, credentials.user_id, hash, rehashed.as_deref())
                 .await?
@@ -115,10 +126,9 @@ pub(super) async fn login(
         match begun.await {
             // The hash changed since it was verified: another login may have replaced an old one.
             Err(Error::InvalidCredentials) if tries == 0 => tries += 1,
-            begun => break begun?,
+            begun => return begun,
         }
-    };
-    Ok(logged_in(begun, &app.cookies))
+    }
 }
 
 /// Log out

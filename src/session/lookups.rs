@@ -1,30 +1,35 @@
 //! Finds the sessions that requests are made with: one statement for all who ask at the same time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use super::find::by_use;
-use crate::batch;
+use crate::batch::{self, Connection};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::store;
 use crate::store::sessions::{self, Live, Use, Wanted};
 
-/// Statements at a time: with more of them each finds fewer sessions, and all together cost more. With one,
-/// a connection that hangs would hold everybody up.
+/// Statements at a time: with more of them each finds fewer sessions, and all together cost more.
 const AT_ONCE: usize = 2;
+/// When a statement is taken for one that hangs, so that those who come after it need not wait for it.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Where sessions are looked up.
 #[derive(Clone, Debug)]
-pub struct Lookups(UnboundedSender<Lookup>);
+pub struct Lookups(Sender<Lookup>);
 
 /// What one request asks.
 #[derive(Debug)]
 struct Lookup {
     wanted: Wanted,
     answer: oneshot::Sender<Found>,
+    span: Span,
 }
 
 type Found = std::result::Result<Option<Live>, Arc<sqlx::Error>>;
@@ -34,8 +39,8 @@ impl Lookups {
     #[must_use]
     pub fn new(pool: PgPool, config: &Config) -> Self {
         let by = by_use(config);
-        let answer = move |lookups| answer(pool.clone(), by, lookups);
-        Self(batch::start(AT_ONCE, config.request_timeout, answer))
+        let answer = move |connection, lookups| answer(connection, by, lookups);
+        Self(batch::start(pool, AT_ONCE, PATIENCE, answer))
     }
 
     /// The session that stands behind a record. The statement begins after this is called, so that one
@@ -45,15 +50,23 @@ impl Lookups {
     /// Those of the database.
     pub async fn find(&self, wanted: Wanted) -> Result<Option<Live>> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Lookup { wanted, answer }).map_err(|_| Error::internal("nobody looks up"))?;
+        let lookup = Lookup { wanted, answer, span: Span::current() };
+        self.0.send(lookup).await.map_err(|_| Error::internal("nobody looks up"))?;
         Ok(answered.await.map_err(Error::internal)??)
     }
 }
 
-async fn answer(pool: PgPool, by: Use, lookups: Vec<Lookup>) {
+async fn answer(connection: Connection, by: Use, lookups: Vec<Lookup>) {
+    // Who asked may be gone by now.
+    let lookups: Vec<_> = lookups.into_iter().filter(|lookup| !lookup.answer.is_closed()).collect();
+    // A span has one parent.
+    let Some(span) = lookups.first().map(|lookup| lookup.span.clone()) else { return };
     let (wanted, askers): (Vec<_>, Vec<_>) =
         lookups.into_iter().map(|lookup| (lookup.wanted, lookup.answer)).unzip();
-    match sessions::find_live(&pool, &wanted, by).await {
+    let found = store::on(connection, async |connection| {
+        sessions::find_live(connection, &wanted, by).await
+    });
+    match found.instrument(span).await {
         Ok(found) => askers.into_iter().zip(found).for_each(|(asker, live)| tell(asker, Ok(live))),
         Err(error) => {
             let error = Arc::new(error);
@@ -63,6 +76,5 @@ async fn answer(pool: PgPool, by: Use, lookups: Vec<Lookup>) {
 }
 
 fn tell(asker: oneshot::Sender<Found>, found: Found) {
-    // Who asked may be gone by now.
     let _ = asker.send(found);
 }

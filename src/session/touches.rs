@@ -1,41 +1,43 @@
 //! Writes down that sessions are in use, off the way of the requests: one statement for many.
 
+use std::time::Duration;
+
 use sqlx::PgPool;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 use super::find::by_use;
 use super::records;
-use crate::batch;
+use crate::batch::{self, Connection};
 use crate::config::Config;
+use crate::store;
 use crate::store::sessions::{self, Touch, Use};
 
 /// Where uses of sessions are written down.
 #[derive(Clone, Debug)]
-pub struct Touches(UnboundedSender<Touch>);
+pub struct Touches(Sender<Touch>);
 
 impl Touches {
     /// Uses in this database, written down by tasks of the runtime at hand.
     #[must_use]
     pub fn new(pool: PgPool, config: &Config) -> Self {
         let by = by_use(config);
-        let write = move |touches| write(pool.clone(), by, touches);
-        Self(batch::start(1, config.request_timeout, write))
+        let write = move |connection, touches| write(connection, by, touches);
+        // One at a time, however long it takes: what hangs must not use up the connections.
+        Self(batch::start(pool, 1, Duration::MAX, write))
     }
 
-    /// Has a use written down soon.
+    /// Has a use written down soon, unless too many wait: what is lost is a minute of idle time.
     pub fn add(&self, touch: Touch) {
-        // It is gone only when the service is.
-        let _ = self.0.send(touch);
+        let _ = self.0.try_send(touch);
     }
 }
 
-async fn write(pool: PgPool, by: Use, touches: Vec<Touch>) {
-    let written = async {
-        let mut connection = pool.acquire().await?;
-        sessions::touch(&mut connection, &touches, by, records::SLACK).await
-    };
+async fn write(connection: Connection, by: Use, touches: Vec<Touch>) {
+    let written = store::on(connection, async |connection| {
+        sessions::touch(connection, &touches, by, records::SLACK).await
+    });
     if let Err(error) = written.await {
-        // The sessions stand; what is lost is a minute of their idle time.
+        // The sessions stand.
         tracing::warn!(%error, uses = touches.len(), "uses of sessions were not written down");
     }
 }

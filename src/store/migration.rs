@@ -1,33 +1,61 @@
 //! How the schema is brought up to date.
 
+use std::time::Duration;
+
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use tokio::time::sleep;
 
 use super::diagnosis;
+
+/// How long a migration lets those pass that waited behind it for a lock.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Brings the schema up to date, if it is not: then nothing is locked and nothing written. Any number
 /// of replicas may do so at once, since they take turns.
 ///
 /// All migrations are one transaction, which holds the lock: one that belonged to the connection,
 /// as sqlx's own does, would stay behind where a pooler hands connections on between transactions.
-/// So no migration may be one that PostgreSQL runs in no transaction (`-- no-transaction`).
+/// So no migration may be one that PostgreSQL runs in no transaction (`-- no-transaction`). One that does
+/// not get a lock soon gives up all that it holds and tries again, since requests wait behind it.
 ///
 /// # Errors
-/// When the database cannot be reached or a migration fails.
+/// When the database cannot be reached or is not UTF-8, or a migration fails.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
     let mut migrator = migrator();
     let mut connection = options.connect().await?;
-    if !is_up_to_date(&migrator, &mut connection).await? {
-        let mut transaction = connection.begin().await?;
-        let turn = "set local client_min_messages = warning; set local statement_timeout = 0;
-                    set local lock_timeout = 0;
-                    select pg_advisory_xact_lock(hashtext('portcullis migrations'))";
-        sqlx::raw_sql(turn).execute(&mut *transaction).await?;
-        migrator.set_locking(false).run_direct(&mut *transaction).await?;
-        transaction.commit().await?;
+    // What cannot be said in its encoding would fail a statement, and with it those who share that.
+    if diagnosis::server(&mut connection).await?.encoding != "UTF8" {
+        return Err(MigrateError::Source("the database must have the encoding UTF8".into()));
+    }
+    migrator.set_locking(false);
+    while !is_up_to_date(&migrator, &mut connection).await? {
+        match apply(&migrator, &mut connection).await {
+            Err(MigrateError::ExecuteMigration(error, version)) if is_kept_waiting(&error) => {
+                tracing::warn!(version, %error, "a migration waits for a table that is in use");
+                sleep(PAUSE).await;
+            }
+            applied => applied?,
+        }
     }
     Ok(connection.close().await?)
+}
+
+async fn apply(migrator: &Migrator, connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let mut transaction = connection.begin().await?;
+    let turn = "set local client_min_messages = warning; set local statement_timeout = 0;
+                set local lock_timeout = 0;
+                select pg_advisory_xact_lock(hashtext('portcullis migrations'));
+                set local lock_timeout = '2s'";
+    sqlx::raw_sql(turn).execute(&mut *transaction).await?;
+    migrator.run_direct(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// 55P03: a lock was not to be had in time.
+fn is_kept_waiting(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"))
 }
 
 /// The migrations that this binary has.

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::store::interval;
+use crate::telemetry;
 
 /// What a mail is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
@@ -110,16 +111,20 @@ pub struct Mail {
     pub created_at: OffsetDateTime,
     /// Which try this is, from 1.
     pub attempts: i32,
+    /// The span that it was written in, where spans are collected.
+    pub traceparent: Option<String>,
 }
 
 /// Adds a mail.
 pub async fn insert(db: impl PgExecutor<'_>, new: &NewMail<'_>) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into outbox (kind, email, user_id, registration_id) values ($1, $2, $3, $4)",
+        "insert into outbox (kind, email, user_id, registration_id, traceparent)
+         values ($1, $2, $3, $4, $5)",
         new.kind as _,
         new.email,
         new.user_id,
         new.registration_id,
+        telemetry::traceparent(),
     )
     .execute(db)
     .await
@@ -134,12 +139,13 @@ pub async fn insert_to_owner(
     details: &Value,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        r#"insert into outbox (kind, email, user_id, details)
-           select $2, email, id, $3 from users
+        r#"insert into outbox (kind, email, user_id, details, traceparent)
+           select $2, email, id, $3, $4 from users
            where id = $1 and email_verified and email is not null"#,
         user_id,
         kind as _,
         details,
+        telemetry::traceparent(),
     )
     .execute(db)
     .await
@@ -164,7 +170,7 @@ pub async fn claim(
                for update skip locked
            ))
            returning id, kind as "kind: MailKind", email, user_id, registration_id, details, created_at,
-               attempts"#,
+               attempts, traceparent"#,
         interval(lease)?,
         limit,
         &MailKind::ALL.map(|kind| kind.as_str().to_owned()),

@@ -1,5 +1,6 @@
 //! Who is logged in: the authority.
 
+mod count;
 mod live;
 mod sweep;
 
@@ -16,6 +17,7 @@ use crate::page::Paging;
 use crate::store::{interval, session_records};
 use crate::timestamp;
 
+pub use self::count::count;
 pub use self::live::{Live, Touch, Use, Wanted, find_live, protect, touch};
 pub use self::sweep::sweep;
 

@@ -39,7 +39,7 @@ pub async fn count_mail(
         key: key("mail network", &[network.as_bytes()]),
         rate: app.config.throttle_mail_network,
     });
-    take(connection, "mail", &own, network.as_ref()).await.map(drop)
+    take(app, connection, "mail", &own, network.as_ref()).await.map(drop)
 }
 
 /// Whether somebody may be told once more of what others bring about. `whom` names them among all who

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use portcullis::config::{Config, SmtpUrl};
 use portcullis::mail::{self, Mailer};
+use portcullis::metrics::Metrics;
 use portcullis::state::App;
-use portcullis::{app, server, store};
+use portcullis::{app, server, store, sweep};
 use reqwest::header::{COOKIE, HeaderMap, HeaderName, SET_COOKIE};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ pub struct TestApp {
     pub base: String,
     pub pool: PgPool,
     pub config: Config,
-    state: App,
+    pub state: App,
     database: Arc<Database>,
 }
 
@@ -69,6 +70,11 @@ impl TestApp {
         while mail::deliver_due(&self.state, &mailer).await.unwrap() > 0 {}
     }
 
+    /// Deletes what has expired, and returns how many rows that was.
+    pub async fn sweep(&self) -> u64 {
+        sweep::once(&self.state).await.unwrap()
+    }
+
     /// Somebody who has registered with this address, and has not verified it.
     pub async fn user_at(&self, email: &str) -> Client {
         let mut client = self.anonymous();
@@ -99,7 +105,7 @@ impl TestApp {
 
     async fn on(database: Arc<Database>, config: Config) -> Self {
         let own = store::pool(database.options.clone(), &config);
-        let state = App::new(config.clone(), own);
+        let state = App::new(config.clone(), own, Metrics::default());
         let base = serve(state.clone()).await;
         // What the tests do themselves waits for as long as it takes.
         let pool =
@@ -210,7 +216,12 @@ impl Client {
 
     /// The same client, talking to another instance.
     pub fn to(&self, app: &TestApp) -> Self {
-        Self { base: app.base.clone(), ..self.clone() }
+        self.at(&app.base)
+    }
+
+    /// The same client, talking to what serves there.
+    pub fn at(&self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self.clone() }
     }
 
     pub fn id(&self) -> &str {

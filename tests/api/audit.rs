@@ -1,8 +1,5 @@
 //! `GET /audit` and `GET /me/activity`.
 
-use std::time::Duration;
-
-use portcullis::sweep;
 use serde_json::{Value, json};
 
 use crate::TestApp;
@@ -185,6 +182,6 @@ async fn old_events_are_swept() {
     let user = app.user().await;
     app.sql("update audit_events set at = now() - interval '366 days' where kind = 'user_created'")
         .await;
-    assert_eq!(sweep::once(&app.pool, Duration::from_secs(365 * 86400)).await.unwrap(), 1);
+    assert_eq!(app.sweep().await, 1);
     assert_eq!(kinds(&user.get("/me/activity").await.ok()), ["logged_in"]);
 }

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use portcullis::config::Config;
+use portcullis::metrics::Metrics;
 use portcullis::state::App;
 use portcullis::store;
 use sqlx::postgres::PgConnectOptions;
@@ -21,8 +22,11 @@ async fn without_its_database_the_service_lives_and_is_not_ready() {
     let app = TestApp::start().await;
     let secret = app.user().await.login().await.cookie();
     let nowhere = PgConnectOptions::new_without_pgpass().socket("/nonexistent").database("none");
-    let state =
-        App::new(Config::defaults().unwrap(), store::pool(nowhere, &Config::defaults().unwrap()));
+    let state = App::new(
+        Config::defaults().unwrap(),
+        store::pool(nowhere, &Config::defaults().unwrap()),
+        Metrics::default(),
+    );
     let mut orphan = app;
     orphan.base = serve(state).await;
     let start = Instant::now();

@@ -1,9 +1,9 @@
 //! How the schema is brought up to date.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis::store;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::TestApp;
 
@@ -36,7 +36,9 @@ async fn replicas_that_start_at_once_take_turns() {
     tokio::join!(replica(), replica(), replica(), replica());
     let applied = app.sql("select from _sqlx_migrations where success").await;
     assert_eq!(applied, store::migrator().iter().count() as u64);
-    assert_eq!(app.sql("select from pg_locks where locktype = 'advisory'").await, 0);
+    let locks = "select from pg_locks join pg_database on database = pg_database.oid
+                 where locktype = 'advisory' and datname = current_database()";
+    assert_eq!(app.sql(locks).await, 0);
 }
 
 #[tokio::test]
@@ -48,4 +50,32 @@ async fn migrations_are_applied_all_or_not_at_all() {
     app.sql("drop table throttles").await;
     store::migrate(&app.database_options()).await.unwrap();
     assert!(app.sql(TABLES).await > 5);
+}
+
+#[tokio::test]
+async fn a_migration_that_waits_for_a_table_lets_others_pass() {
+    let app = TestApp::start().await;
+    app.sql("delete from _sqlx_migrations where version = 10").await;
+    app.sql("alter table outbox drop column traceparent").await;
+    let mut reader = store::begin(&app.pool).await.unwrap();
+    sqlx::query("select from outbox").execute(&mut *reader).await.unwrap();
+    let options = app.database_options();
+    let others = async {
+        for _ in 0..50 {
+            let asked = Instant::now();
+            app.sql("select from outbox").await;
+            assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+            sleep(Duration::from_millis(100)).await;
+        }
+        reader.rollback().await.unwrap();
+        Instant::now()
+    };
+    let migration = async {
+        store::migrate(&options).await.unwrap();
+        Instant::now()
+    };
+    let both = async { tokio::join!(migration, others) };
+    let (migrated, released) = timeout(Duration::from_secs(60), both).await.unwrap();
+    assert!(migrated > released);
+    app.sql("select traceparent from outbox").await;
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::TestApp;
 use crate::app::{Answer, PASSWORD};
+use crate::collector::{Collector, Manner};
 use crate::serve::{Directory, Service};
 use crate::smtp::{Mail, Mailbox, Options, Tls};
 
@@ -21,12 +22,13 @@ fn grouped(code: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_secret_is_in_the_log_even_at_trace() {
+async fn no_secret_is_in_the_log_even_at_trace_nor_in_a_trace() {
     let mut app = TestApp::start().await;
     let directory = Directory::new();
     let mailbox =
         Mailbox::with(Options { tls: Tls::None, login: Some(("auth", "hunter2hunter2")) });
     let mailbox = mailbox.await;
+    let collector = Collector::start(Manner::Takes).await;
     let (database, smtp_url) = (app.database_url(), mailbox.url());
     let settings = [
         ("DATABASE_URL", &*database),
@@ -36,6 +38,8 @@ async fn no_secret_is_in_the_log_even_at_trace() {
         ("PORTCULLIS_LOG", "trace"),
         ("PORTCULLIS_BASIC_AUTH", "on"),
         ("PORTCULLIS_API_KEY_QUERY", "on"),
+        ("PORTCULLIS_METRICS_LISTEN", "127.0.0.1:0"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.url),
     ];
     let service = Service::start(&directory.0, &settings);
     app.base.clone_from(&service.base);
@@ -111,9 +115,12 @@ async fn no_secret_is_in_the_log_even_at_trace() {
     }
     let hashes: Vec<String> =
         sqlx::query_scalar("select password_hash from users").fetch_all(&app.pool).await.unwrap();
+    let traces = collector.text();
+    assert!(traces.contains("POST /login/code/verify") && traces.contains("db.query.text"));
     for secret in secrets.iter().chain(&hashes) {
         assert!(secret.len() >= 8);
         let line = log.lines().find(|line| line.contains(secret.as_str()));
         assert!(line.is_none(), "{secret:?} in {line:?}");
+        assert!(!traces.contains(secret.as_str()), "{secret:?} in a trace");
     }
 }

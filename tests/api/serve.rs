@@ -32,6 +32,22 @@ impl Service {
         Self { child, base, banner }
     }
 
+    /// As [`Service::start`], for settings with which it tells in the log when it is ready.
+    pub fn start_for_machines(directory: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = command(directory, environment).stdout(Stdio::null()).spawn().unwrap();
+        let ready = loop {
+            let log = std::fs::read_to_string(directory.join("log")).unwrap();
+            let mut lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+            if let Some(ready) = lines.find(|line: &serde_json::Value| line["message"] == "ready") {
+                break ready;
+            }
+            assert!(child.try_wait().unwrap().is_none(), "it ended: {log}");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let base = format!("http://{}", ready["listen"].as_str().unwrap());
+        Self { child, base, banner: String::new() }
+    }
+
     pub fn banner(&self) -> &str {
         &self.banner
     }
@@ -79,7 +95,7 @@ pub fn command(directory: &Path, environment: &[(&str, &str)]) -> Command {
 }
 
 /// What the binary says when it does not start: one line.
-fn refusal(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> String {
+pub fn refusal(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> String {
     let mut command = command(directory, environment);
     let output = command.args(arguments).stderr(Stdio::piped()).output().unwrap();
     assert!(!output.status.success(), "{environment:?}");
@@ -206,6 +222,7 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
     for (name, value, allowed) in [
         ("PORTCULLIS_BCRYPT_COST", "99", "from 4 to 16"),
         ("PORTCULLIS_LISTEN", "8080", "127.0.0.1:8080"),
+        ("PORTCULLIS_METRICS_LISTEN", "localhost:9464", "127.0.0.1:8080"),
         ("PORTCULLIS_PUBLIC_URL", "auth.example.com", "https://auth.example.com"),
         ("PORTCULLIS_PUBLIC_URL", "https://example.com/auth", "without a path"),
         ("PORTCULLIS_ALLOWED_ORIGINS", "*", "https://app.example.com"),
@@ -279,8 +296,10 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
 fn a_taken_port_is_told_in_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let line = refusal(&Directory::new().0, &[("PORTCULLIS_LISTEN", &address)], &[]);
-    assert!(line.contains(&address) && line.contains("PORTCULLIS_LISTEN"), "{line}");
+    for setting in ["PORTCULLIS_LISTEN", "PORTCULLIS_METRICS_LISTEN"] {
+        let line = refusal(&Directory::new().0, &[(setting, &address)], &[]);
+        assert!(line.contains(&address) && line.contains(setting), "{line}");
+    }
 }
 
 #[test]
@@ -345,7 +364,7 @@ fn the_help_is_the_reference_of_all_settings_and_shows_no_secret() {
         (name.starts_with("PORTCULLIS_") || name == "DATABASE_URL").then_some(name)
     });
     let names: std::collections::BTreeSet<_> = names.collect();
-    assert_eq!(names.len(), 46, "{names:?}");
+    assert_eq!(names.len(), 47, "{names:?}");
     for name in names {
         assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
     }

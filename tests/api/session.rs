@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use portcullis::metrics::Metrics;
+use portcullis::state::App;
 use portcullis::sweep;
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
@@ -263,8 +265,8 @@ async fn the_sweep_deletes_what_has_expired_and_nothing_else() {
     let (alice, bob) = (app.user().await, app.user().await);
     app.sql("update sessions set expires_at = now() - interval '1 second' where user_id = (select id from users order by id limit 1)").await;
     app.sql("insert into session_records values ('orphan', '', now() - interval '1 second'), ('young orphan', '', now() + interval '1 day')").await;
-    assert_eq!(sweep::once(&app.pool, app.config.audit_keep).await.unwrap(), 2);
-    assert_eq!(sweep::once(&app.pool, app.config.audit_keep).await.unwrap(), 0);
+    assert_eq!(app.sweep().await, 2);
+    assert_eq!(app.sweep().await, 0);
     assert_eq!((app.count("sessions").await, app.count("session_records").await), (1, 2));
     alice.get("/me").await.problem(401, "session_expired");
     bob.get("/me").await.ok();
@@ -279,14 +281,14 @@ async fn sweeps_of_many_replicas_share_the_work() {
              select gen_random_uuid(), 'r' || n, (select id from users), 'cookie', true, now() - interval '1 day', now()
              from generate_series(1, 4000) n").await;
     let sweeps = (0..4).map(|_| {
-        let (pool, keep) = (app.pool.clone(), app.config.audit_keep);
-        tokio::spawn(async move { sweep::once(&pool, keep).await.unwrap() })
+        let state = app.state.clone();
+        tokio::spawn(async move { sweep::once(&state).await.unwrap() })
     });
     for sweep in sweeps.collect::<Vec<_>>() {
         sweep.await.unwrap();
     }
     // A batch that another replica holds may be left to the next round.
-    sweep::once(&app.pool, app.config.audit_keep).await.unwrap();
+    app.sweep().await;
     assert_eq!((app.count("sessions").await, app.count("session_records").await), (1, 1));
 }
 
@@ -296,10 +298,8 @@ async fn a_sweep_of_much_rests_most_of_the_time() {
     app.sql("insert into session_records select 'r' || n, '', now() - interval '1 day' from generate_series(1, 20000) n").await;
     let options = app.database_options();
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
-    let sweep = tokio::spawn({
-        let (pool, keep) = (pool.clone(), app.config.audit_keep);
-        async move { sweep::once(&pool, keep).await.unwrap() }
-    });
+    let state = App::new(app.config.clone(), pool.clone(), Metrics::default());
+    let sweep = tokio::spawn(async move { sweep::once(&state).await.unwrap() });
     let (mut looks, mut rests) = (0, 0);
     while !sweep.is_finished() {
         looks += 1;

@@ -17,7 +17,8 @@ use crate::extract::{Json, word};
 use crate::one_time::{Code, Proof};
 use crate::password::NewPassword;
 use crate::problem_examples::{problems, rate_limited};
-use crate::session;
+use crate::session::records::SessionId;
+use crate::session::{self, Begun};
 use crate::state::App;
 use crate::store::one_time_tokens::{Owner, Purpose};
 use crate::store::outbox::{MailKind, NewMail};
@@ -99,36 +100,47 @@ pub(crate) async fn request_login_code(
 )]
 pub(crate) async fn verify_login_code(
     State(app): State<App>,
-    mut client: Client,
+    client: Client,
     OwnCookie(replaces): OwnCookie,
     Json(login): Json<VerifyLoginCode>,
 ) -> Result<Response> {
+    let begun = log_in(&app, client, replaces, login).await;
+    app.metrics.count_login(&begun);
+    Ok(logged_in(begun?, &app.cookies))
+}
+
+async fn log_in(
+    app: &App,
+    mut client: Client,
+    replaces: Option<SessionId>,
+    login: VerifyLoginCode,
+) -> Result<Begun> {
     if !app.config.login_code.is_on() {
         return Err(Error::LoginCodeDisabled);
     }
     know_by(&mut client, login.device_token.as_ref());
-    let wanted = Wanted::new(&app, login.transport, login.remember, login.remember_for.as_deref())?;
+    let wanted = Wanted::new(app, login.transport, login.remember, login.remember_for.as_deref())?;
     let email = names::email("email", &login.email)?;
     let proof = Proof::Code { email: email.clone(), code: Code::read(&login.code) };
-    let found = proof.find(&app, &client, Purpose::LogIn).await?;
+    let found = proof.find(app, &client, Purpose::LogIn).await?;
     let Some(token) = found else {
-        return Err(refused(&app, &client, &email, Error::InvalidCredentials).await?);
+        return Err(refused(app, &client, &email, Error::InvalidCredentials).await?);
     };
     let Owner::User(id) = token.owner else { return Err(Error::InvalidCredentials) };
     let user = users::find(&app.pool, id).await?.ok_or(Error::InvalidCredentials)?;
     if !user.is_active {
-        return Err(refused(&app, &client, &email, Error::AccountDisabled).await?);
+        return Err(refused(app, &client, &email, Error::AccountDisabled).await?);
     }
     let instead = match user.email_verified {
         true => None,
-        false => Some(unknown_password(&app, &client).await?),
+        false => Some(unknown_password(app, &client).await?),
     };
     let begin = wanted.begin(&client, replaces.as_ref(), Some(id));
-    let begun = session::begin(&app, begin, async |connection| {
+    let begun = session::begin(app, begin, async |connection| {
         let user = account::log_in_by_mail(connection, &token, instead, &client).await?;
         user.ok_or(Error::InvalidCredentials)
     });
-    Ok(logged_in(begun.await?, &app.cookies))
+    begun.await
 }
 
 /// The hash of a password that nobody knows.

@@ -179,7 +179,8 @@ pub async fn find_live(
 }
 
 /// Writes down that sessions are in use. Many requests at once write once: a row that is locked is
-/// left to whoever has it. `slack` is how long a record outlives its session.
+/// left to whoever has it. `slack` is how long a record outlives its session. Nobody waits for a disk or a
+/// standby to have it: what may be lost is a minute of idle time.
 pub async fn touch(
     connection: &mut PgConnection,
     touches: &[Touch],
@@ -196,6 +197,7 @@ pub async fn touch(
              from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[])
                  as w (id, record_id, last_seen_at, expires_at, ends_at, network)
              join sessions held on held.id = w.id and held.record_id = w.record_id
+             cross join set_config('synchronous_commit', 'off', true)
              where held.expires_at > now() and held.last_seen_at < w.last_seen_at - $7::interval
              for update of held skip locked
          ) used
@@ -220,6 +222,7 @@ pub async fn touch(
                  select held.id, w.ends_at
                  from unnest($1::text[], $2::timestamptz[]) as w (id, ends_at)
                  join session_records held on held.id = w.id
+                 cross join set_config('synchronous_commit', 'off', true)
                  for update of held skip locked
              ) held
              where r.id = held.id",

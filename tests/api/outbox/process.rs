@@ -197,10 +197,10 @@ async fn with_https_and_no_server_nothing_is_logged_and_mails_are_left_to_others
     stop(service).await;
     assert_eq!((app.count("outbox").await, claimed(&app).await), (1, 0));
     // What nobody sends is forgotten, but not while somebody might.
-    portcullis::sweep::once(&app.pool, Duration::from_secs(1)).await.unwrap();
+    app.sweep().await;
     assert_eq!(app.count("outbox").await, 1);
     app.sql("update outbox set created_at = now() - interval '51 hours'").await;
-    portcullis::sweep::once(&app.pool, Duration::from_secs(1)).await.unwrap();
+    app.sweep().await;
     assert_eq!(app.count("outbox").await, 0);
     let log = std::fs::read_to_string(directory.0.join("log")).unwrap();
     assert!(log.contains("no mail is sent") && !log.contains("pco_"), "{log}");

@@ -1,0 +1,66 @@
+//! What a service says when it is ready.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::listeners::Listeners;
+use crate::command::Database;
+use crate::config::{Config, LogFormat};
+use crate::mail::Mailer;
+
+/// Says where everything is: a banner for a person, a log line for a machine.
+pub(super) fn announce(
+    config: &Config,
+    listeners: &Listeners,
+    database: &Database,
+    mailer: &Mailer,
+    admin: bool,
+    start: Instant,
+) {
+    if config.bcrypt_cost < 10 {
+        tracing::warn!(cost = config.bcrypt_cost, "PORTCULLIS_BCRYPT_COST below 10 is for tests");
+    }
+    if let Some(url) = config.smtp_url.as_ref().filter(|url| url.exposes_password) {
+        tracing::warn!(%url, "PORTCULLIS_SMTP_URL sends its password unencrypted; smtp+starttls:// and smtps:// do not");
+    }
+    if !mailer.is_on() {
+        tracing::warn!("no mail is sent: PORTCULLIS_SMTP_URL is not set");
+    }
+    let listen = listeners.api.local_addr().unwrap_or(config.listen);
+    let metrics = listeners.metrics.as_ref().and_then(|listener| listener.local_addr().ok());
+    let (url, data, seconds) =
+        (&config.public_url, database.place(), start.elapsed().as_secs_f32());
+    let mail = mailer.place();
+    if config.log_format == LogFormat::Json {
+        let metrics = metrics.map(tracing::field::display);
+        tracing::info!(%listen, public_url = %url, metrics, data, mail, seconds, "ready");
+        return;
+    }
+    // cargo names itself to what it runs.
+    let program = if std::env::var_os("CARGO").is_some() { "cargo run --" } else { "portcullis" };
+    let elsewhere = match database {
+        Database::Embedded(_) if config.data_dir != Path::new("./.portcullis") => {
+            format!("PORTCULLIS_DATA_DIR={} ", config.data_dir.display())
+        }
+        _ => String::new(),
+    };
+    let admin = match admin {
+        true => "there is one".to_owned(),
+        false => format!("{elsewhere}{program} user create --username admin --role admin"),
+    };
+    let metrics = metrics.map(|listen| format!("\n    Metrics     http://{listen}/metrics"));
+    println!(
+        "
+  Portcullis {version} is ready after {seconds:.1} s.
+
+    Service     {url}  (listens on {listen})
+    Swagger UI  {url}/swagger-ui{metrics}
+    Data        {data}
+    Mail        {mail}
+    Admin       {admin}
+    Stop        Ctrl-C
+",
+        version = env!("CARGO_PKG_VERSION"),
+        metrics = metrics.unwrap_or_default(),
+    );
+}

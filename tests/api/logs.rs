@@ -1,0 +1,72 @@
+//! What a machine reads of the log.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::TestApp;
+use crate::app::PASSWORD;
+use crate::serve::{Directory, Service};
+use crate::throttle::{right, wrong};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// The access lines of a request.
+fn lines<'a>(log: &'a [Value], request_id: &str) -> Vec<&'a Value> {
+    let of_request = |line: &&Value| line["span"]["request_id"] == request_id;
+    log.iter().filter(of_request).filter(|line| line["message"] == "answered").collect()
+}
+
+#[tokio::test]
+async fn each_request_is_one_line_that_says_whose_it_was() {
+    let mut app = TestApp::start().await;
+    let (directory, database) = (Directory::new(), app.database_url());
+    let settings = [("DATABASE_URL", &*database), ("PORTCULLIS_LOG_FORMAT", "json")];
+    let service = Service::start_for_machines(&directory.0, &settings);
+    app.base.clone_from(&service.base);
+    let user = app.user().await;
+    let caller = user.with("traceparent", &format!("00-{TRACE}-b7ad6b7169203331-01"));
+    let me = caller.get("/me").await.status(200);
+    let login = app.anonymous().post("/login", right(user.username())).await.status(200);
+    let failed = app.anonymous().post("/login", wrong(user.username())).await.status(401);
+    let token = user.token(json!({"name": "t"})).await;
+    let by_token = app.with_token(&token).get("/me").await.status(200);
+    let lost = app.anonymous().get("/made-up?email=alice@example.com").await.status(404);
+    let odd = app.anonymous().with("traceparent", "00-zz-zz-01").get("/healthz").await.status(200);
+    let stop = move || service.stop(Signal::TERM);
+    tokio::task::spawn_blocking(stop).await.unwrap();
+
+    let text = std::fs::read_to_string(directory.0.join("log")).unwrap();
+    let log: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line = |answer: &crate::Answer| {
+        let id = answer.header("x-request-id").unwrap();
+        let lines = lines(&log, id);
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        lines[0].clone()
+    };
+    let (own, told) = (json!(user.id()), line(&me));
+    assert_eq!((&told["status"], &told["route"]), (&json!(200), &json!("/me")));
+    assert!(told["microseconds"].as_u64().unwrap() > 0, "{told}");
+    let span = &told["span"];
+    assert_eq!((&span["method"], &span["path"]), (&json!("GET"), &json!("/me")));
+    assert_eq!((&span["trace_id"], &span["user_id"]), (&json!(TRACE), &own));
+    assert!(span["session_id"].as_str().is_some_and(|id| id.len() == 36), "{told}");
+
+    let told = line(&login);
+    assert_eq!(told["span"]["user_id"], own);
+    assert_eq!(told["span"]["session_id"], login.body["session"]["id"]);
+    assert_eq!(told["span"].get("trace_id"), None);
+
+    let told = line(&failed);
+    assert_eq!((told["span"].get("user_id"), &told["status"]), (None, &json!(401)));
+    let told = line(&by_token);
+    assert_eq!((told["span"].get("session_id"), &told["span"]["user_id"]), (None, &own));
+    let told = line(&lost);
+    assert_eq!((told.get("route"), &told["span"]["path"]), (None, &json!("/made-up")));
+    assert_eq!(line(&odd)["span"].get("trace_id"), None);
+    for secret in [PASSWORD, "alice@example.com", &token, &login.cookie()] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+    // Every other line of a request tells which it was, too.
+    let event = log.iter().find(|line| line["event"] == "login_failed").unwrap();
+    assert_eq!(event["span"]["request_id"], *failed.header("x-request-id").unwrap());
+}
