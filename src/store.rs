@@ -36,6 +36,8 @@ const QUICK: Duration = Duration::from_secs(3);
 
 /// How long a connection is taken for alive after it was used.
 const ALIVE_FOR: Duration = Duration::from_secs(1);
+/// How soon one that was not must answer: several that hang are tried within the time for one.
+const PONG_WITHIN: Duration = Duration::from_millis(250);
 
 /// A transaction. It is begun in a task of its own: a request that goes away while `BEGIN` is under
 /// way would otherwise leave the connection in a transaction that nobody ends (sqlx 0.8 counts it
@@ -83,7 +85,9 @@ pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
         .before_acquire(|connection, usage| {
             Box::pin(async move {
                 if usage.idle_for > ALIVE_FOR {
-                    connection.ping().await?;
+                    // With an error it is closed at once, and the next one is tried.
+                    let pong = timeout(PONG_WITHIN, connection.ping()).await;
+                    pong.map_err(|late| sqlx::Error::Io(late.into()))??;
                 }
                 Ok(true)
             })

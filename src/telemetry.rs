@@ -5,6 +5,7 @@ mod propagation;
 mod request;
 mod statements;
 mod traces;
+mod whole;
 
 use std::io::IsTerminal as _;
 
@@ -17,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Registry};
 pub use self::propagation::{go_on, traceparent};
 pub use self::request::RequestTrace;
 pub use self::traces::Traces;
+pub use self::whole::Whole;
 use crate::config::{Config, LogFormat};
 use crate::metrics::{self, Metrics, WaitLayer};
 

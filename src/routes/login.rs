@@ -9,7 +9,6 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use tracing::Instrument as _;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -27,6 +26,7 @@ use crate::session::{self, Begin, Begun};
 use crate::state::App;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, User};
+use crate::telemetry::Whole;
 use crate::throttle::Success;
 use crate::token::DeviceSecret;
 
@@ -163,7 +163,7 @@ pub(super) async fn logout(
         }
         Ok(answer)
     };
-    tokio::spawn(end.in_current_span()).await.map_err(Error::internal)?
+    tokio::spawn(Whole::current().with(end)).await.map_err(Error::internal)?
 }
 
 impl Login {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
-use tracing::{Instrument as _, Span};
 
 use super::find::by_use;
 use crate::batch::{self, Connection};
@@ -14,11 +13,12 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::store;
 use crate::store::sessions::{self, Live, Use, Wanted};
+use crate::telemetry::Whole;
 
 /// Statements at a time: with more of them each finds fewer sessions, and all together cost more.
 const AT_ONCE: usize = 2;
 /// When a statement is taken for one that hangs, so that those who come after it need not wait for it.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where sessions are looked up.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Lookups(Sender<Lookup>);
 struct Lookup {
     wanted: Wanted,
     answer: oneshot::Sender<Found>,
-    span: Span,
+    request: Whole,
 }
 
 type Found = std::result::Result<Option<Live>, Arc<sqlx::Error>>;
@@ -50,7 +50,7 @@ impl Lookups {
     /// Those of the database.
     pub async fn find(&self, wanted: Wanted) -> Result<Option<Live>> {
         let (answer, answered) = oneshot::channel();
-        let lookup = Lookup { wanted, answer, span: Span::current() };
+        let lookup = Lookup { wanted, answer, request: Whole::current() };
         self.0.send(lookup).await.map_err(|_| Error::internal("nobody looks up"))?;
         Ok(answered.await.map_err(Error::internal)??)
     }
@@ -59,14 +59,14 @@ impl Lookups {
 async fn answer(connection: Connection, by: Use, lookups: Vec<Lookup>) {
     // Who asked may be gone by now.
     let lookups: Vec<_> = lookups.into_iter().filter(|lookup| !lookup.answer.is_closed()).collect();
-    // A span has one parent.
-    let Some(span) = lookups.first().map(|lookup| lookup.span.clone()) else { return };
+    // What is done for several is a part of one.
+    let Some(request) = lookups.first().map(|lookup| lookup.request.clone()) else { return };
     let (wanted, askers): (Vec<_>, Vec<_>) =
         lookups.into_iter().map(|lookup| (lookup.wanted, lookup.answer)).unzip();
     let found = store::on(connection, async |connection| {
         sessions::find_live(connection, &wanted, by).await
     });
-    match found.instrument(span).await {
+    match request.with(found).await {
         Ok(found) => askers.into_iter().zip(found).for_each(|(asker, live)| tell(asker, Ok(live))),
         Err(error) => {
             let error = Arc::new(error);

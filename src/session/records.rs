@@ -13,9 +13,9 @@ use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store::{Error as StoreError, Result as StoreResult};
 use tower_sessions::{Expiry, SessionStore};
 use tower_sessions_sqlx_store::PostgresStore;
-use tracing::Instrument as _;
 
 use crate::error::{Error, Result};
+use crate::telemetry::Whole;
 
 /// What a record outlives its session by. The session's end is PostgreSQL's to tell, the record's
 /// is told by this machine's clock: so much may lie between the two.
@@ -93,7 +93,7 @@ impl Records {
         // In a task of its own, since the store begins a transaction; see `store::begin`.
         let saved = tokio::spawn({
             let session = session.clone();
-            async move { session.save().await }.in_current_span()
+            Whole::current().with(async move { session.save().await })
         });
         saved.await.map_err(Error::internal)?.map_err(from_store)?;
         session.id().map(SessionId).ok_or_else(|| Error::internal("a saved session has no id"))

@@ -70,6 +70,7 @@ async fn connections_that_hang_are_done_without_within_seconds() {
     user.get("/me").await.ok();
     hang.send(()).unwrap();
     let begun = Instant::now();
+    user.get("/me").await.problem(503, "database_unavailable");
     loop {
         let answer = user.get("/me").await;
         if answer.code == 200 {

@@ -71,6 +71,8 @@ async fn a_request_is_a_span_of_its_callers_trace_with_its_hash_and_its_statemen
         .with("traceparent", &format!("00-{TRACE}-{CALLER}-01"))
         .with("tracestate", "vendor=1");
     caller.post("/login", right(user.username())).await.ok();
+    let mine = format!("00-{}-{CALLER}-01", TRACE.replace('0', "1"));
+    user.with("traceparent", &mine).get("/me").await.ok();
     app.anonymous().get("/made-up/path?api_key=hunter2").await.status(404);
     app.sql("alter table users rename to elsewhere").await;
     user.get("/me").await.status(500);
@@ -103,13 +105,21 @@ async fn a_request_is_a_span_of_its_callers_trace_with_its_hash_and_its_statemen
     assert!(find.is_some(), "{statements:#?}");
     assert_eq!(attribute(&statements[0].attributes, "db.system.name"), "postgresql");
 
+    // A lookup is a task of its own, which may be that of several requests.
+    let mut looks = spans.iter().filter(|span| span.name == "GET /me");
+    let looks = looks.find(|span| hex(&span.parent_span_id) == CALLER).unwrap();
+    let below: Vec<_> = spans.iter().filter(|span| within(span, looks)).collect();
+    let lookup = below.iter().find(|span| span.kind == CLIENT).unwrap();
+    assert!(attribute(&lookup.attributes, "db.query.text").contains("session_records"));
+
     // Whoever brings no trace begins one.
     let register = named(&spans, "POST /users");
     assert!(register.parent_span_id.is_empty() && register.trace_id != login.trace_id);
     let lost = named(&spans, "GET");
     assert_eq!(attribute(&lost.attributes, "url.path"), "/made-up/path");
     assert_eq!(lost.status.as_ref().map_or(0, |status| status.code), 0);
-    let failed = named(&spans, "GET /me");
+    let mut failed = spans.iter().filter(|span| span.name == "GET /me");
+    let failed = failed.find(|span| span.parent_span_id.is_empty()).unwrap();
     assert_eq!(failed.status.as_ref().unwrap().code, ERROR);
 
     assert_eq!(collector.sender("service.name"), "portcullis");

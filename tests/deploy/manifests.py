@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 # The oldest that the file is for, and the newest that is known.
 KUBERNETES = ["1.30", kubernetes_validate.latest_version()]
 # What src/command/serve.rs gives the mails and the connections to PostgreSQL after the grace period.
-AFTER_GRACE = 7
+AFTER_GRACE = 9
 SECRETS = {"DATABASE_URL", "PORTCULLIS_ADMIN_PASSWORD", "PORTCULLIS_SMTP_URL"}
 # What docker-compose.yml reads for itself.
 OF_COMPOSE = {"PORTCULLIS_BIND", "PORTCULLIS_PORT"}
