@@ -77,7 +77,7 @@ pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
     PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(config.database_acquire_timeout)
-        // For the metrics alone; a lower level would have everybody look whether its own is on.
+        // For the metrics alone. At a level that the log leaves out, each of these would be decided anew.
         .acquire_time_level(LevelFilter::Info)
         // Asking a connection whether it is alive costs each request a second round trip; one that was in
         // use a moment ago is.

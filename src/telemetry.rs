@@ -3,9 +3,9 @@
 mod collector;
 mod propagation;
 mod request;
+mod request_context;
 mod statements;
 mod traces;
-mod whole;
 
 use std::io::IsTerminal as _;
 
@@ -17,8 +17,8 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 pub use self::propagation::{go_on, traceparent};
 pub use self::request::RequestTrace;
+pub use self::request_context::RequestContext;
 pub use self::traces::Traces;
-pub use self::whole::Whole;
 use crate::config::{Config, LogFormat};
 use crate::metrics::{self, Metrics, WaitLayer};
 

@@ -137,18 +137,20 @@ async fn put_off(app: &App, mail: &Mail, error: BoxError) -> Result<()> {
         Outlook::Poor => (PAUSE_OF_REFUSED, KEEP),
         Outlook::Hopeless => (PAUSE_OF_REFUSED, Duration::ZERO),
     };
-    if outbox::put_off(&mut *transaction, mail.id, pause, keep).await? {
-        app.metrics.count_mail(MailOutcome::PutOff);
+    let outcome = if outbox::put_off(&mut *transaction, mail.id, pause, keep).await? {
         tracing::warn!(mail_id = mail.id, kind, attempts, %error, cause, "a mail is put off");
+        MailOutcome::PutOff
     } else {
-        app.metrics.count_mail(MailOutcome::Failed);
         let client = Client::operator();
         let failed = Event::new(Kind::MailFailed, &client);
         let failed = mail.user_id.into_iter().fold(failed, Event::to);
         let details = json!({"mail": kind, "attempts": attempts});
         failed.details(details).record(&mut *transaction).await?;
-    }
-    Ok(transaction.commit().await?)
+        MailOutcome::Failed
+    };
+    transaction.commit().await?;
+    app.metrics.count_mail(outcome);
+    Ok(())
 }
 
 /// How long to wait after so many tries. Those that failed together do not come back together.

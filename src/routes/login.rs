@@ -26,7 +26,7 @@ use crate::session::{self, Begin, Begun};
 use crate::state::App;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, User};
-use crate::telemetry::Whole;
+use crate::telemetry::RequestContext;
 use crate::throttle::Success;
 use crate::token::DeviceSecret;
 
@@ -163,7 +163,7 @@ pub(super) async fn logout(
         }
         Ok(answer)
     };
-    tokio::spawn(Whole::current().with(end)).await.map_err(Error::internal)?
+    tokio::spawn(RequestContext::current().run(end)).await.map_err(Error::internal)?
 }
 
 impl Login {

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::store;
 use crate::store::sessions::{self, Live, Use, Wanted};
-use crate::telemetry::Whole;
+use crate::telemetry::RequestContext;
 
 /// Statements at a time: with more of them each finds fewer sessions, and all together cost more.
 const AT_ONCE: usize = 2;
@@ -29,7 +29,7 @@ pub struct Lookups(Sender<Lookup>);
 struct Lookup {
     wanted: Wanted,
     answer: oneshot::Sender<Found>,
-    request: Whole,
+    request: RequestContext,
 }
 
 type Found = std::result::Result<Option<Live>, Arc<sqlx::Error>>;
@@ -50,7 +50,7 @@ impl Lookups {
     /// Those of the database.
     pub async fn find(&self, wanted: Wanted) -> Result<Option<Live>> {
         let (answer, answered) = oneshot::channel();
-        let lookup = Lookup { wanted, answer, request: Whole::current() };
+        let lookup = Lookup { wanted, answer, request: RequestContext::current() };
         self.0.send(lookup).await.map_err(|_| Error::internal("nobody looks up"))?;
         Ok(answered.await.map_err(Error::internal)??)
     }
@@ -66,7 +66,7 @@ async fn answer(connection: Connection, by: Use, lookups: Vec<Lookup>) {
     let found = store::on(connection, async |connection| {
         sessions::find_live(connection, &wanted, by).await
     });
-    match request.with(found).await {
+    match request.run(found).await {
         Ok(found) => askers.into_iter().zip(found).for_each(|(asker, live)| tell(asker, Ok(live))),
         Err(error) => {
             let error = Arc::new(error);

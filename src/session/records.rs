@@ -15,7 +15,7 @@ use tower_sessions::{Expiry, SessionStore};
 use tower_sessions_sqlx_store::PostgresStore;
 
 use crate::error::{Error, Result};
-use crate::telemetry::Whole;
+use crate::telemetry::RequestContext;
 
 /// What a record outlives its session by. The session's end is PostgreSQL's to tell, the record's
 /// is told by this machine's clock: so much may lie between the two.
@@ -93,7 +93,7 @@ impl Records {
         // In a task of its own, since the store begins a transaction; see `store::begin`.
         let saved = tokio::spawn({
             let session = session.clone();
-            Whole::current().with(async move { session.save().await })
+            RequestContext::current().run(async move { session.save().await })
         });
         saved.await.map_err(Error::internal)?.map_err(from_store)?;
         session.id().map(SessionId).ok_or_else(|| Error::internal("a saved session has no id"))

@@ -116,7 +116,8 @@ fn endpoint() -> Result<Option<Url>, String> {
     let own = variable(TRACES_ENDPOINT).map(|url| (TRACES_ENDPOINT, url));
     let Some((name, text)) = own.or_else(general) else { return Ok(None) };
     let url = Url::parse(&text).ok().filter(|url| {
-        matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty()
+        let has_login = !url.username().is_empty() || url.password().is_some();
+        matches!(url.scheme(), "http" | "https") && url.has_host() && !has_login
     });
     url.map(Some).ok_or(format!(
         "{name} must be an http or https URL without a login, such as http://localhost:4318 (its value is not shown)"
