@@ -100,9 +100,11 @@ impl CurrentUser {
             }
             Credential::ApiToken(secret) => {
                 let secret = secret.ok_or(Error::InvalidToken)?;
-                let (user, scopes) = api_tokens::find_live(&app.pool, &secret.hash())
-                    .await?
-                    .ok_or(Error::InvalidToken)?;
+                let (hash, taken) = (secret.hash(), app.reserve.take().await);
+                let found = app
+                    .reserve
+                    .run(taken, async |connection| api_tokens::find_live(connection, &hash).await);
+                let (user, scopes) = found.await?.ok_or(Error::InvalidToken)?;
                 (user, Access::ApiToken(scopes))
             }
             Credential::Basic(given) => {

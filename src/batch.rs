@@ -5,11 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+use crate::store::reserve::{Reserve, Reserved};
 
 /// The most that one statement is asked.
 const MOST: usize = 64;
@@ -17,7 +17,7 @@ const MOST: usize = 64;
 const WAITING: usize = 8192;
 
 /// A connection for a batch, or why there is none.
-pub(crate) type Connection = sqlx::Result<PoolConnection<Postgres>>;
+pub(crate) type Connection = sqlx::Result<Reserved>;
 
 /// Takes what is to be done, and does it with `run`, at most `at_once` times at a time. Whatever comes
 /// while all of them are at work, or while there is no connection, waits, and goes together; what comes
@@ -25,7 +25,7 @@ pub(crate) type Connection = sqlx::Result<PoolConnection<Postgres>>;
 ///
 /// What takes longer than `patience` no longer counts as at work: it may hang, and others need not.
 pub(crate) fn start<T, F>(
-    pool: PgPool,
+    reserve: Reserve,
     at_once: usize,
     patience: Duration,
     run: impl Fn(Connection, Vec<T>) -> F + Send + 'static,
@@ -35,13 +35,13 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let (sender, waiting) = channel(WAITING);
-    tokio::spawn(gather(waiting, pool, Arc::new(Semaphore::new(at_once)), patience, run));
+    tokio::spawn(gather(waiting, reserve, Arc::new(Semaphore::new(at_once)), patience, run));
     sender
 }
 
 async fn gather<T, F>(
     mut waiting: Receiver<T>,
-    pool: PgPool,
+    reserve: Reserve,
     places: Arc<Semaphore>,
     patience: Duration,
     run: impl Fn(Connection, Vec<T>) -> F,
@@ -54,7 +54,7 @@ async fn gather<T, F>(
         if waiting.recv_many(&mut batch, 1).await == 0 {
             return;
         }
-        let connection = pool.acquire().await;
+        let connection = reserve.take().await;
         let most = if connection.is_ok() { MOST } else { WAITING };
         while batch.len() < most
             && let Ok(next) = waiting.try_recv()
@@ -100,7 +100,7 @@ mod tests {
     fn batches(patience: Duration) -> Sender<Asked> {
         let nowhere = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1);
         let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(1));
-        start(pool.connect_lazy_with(nowhere), 1, patience, answer)
+        start(Reserve::new(pool.connect_lazy_with(nowhere)), 1, patience, answer)
     }
 
     async fn ask(batches: &Sender<Asked>, number: u32) -> oneshot::Receiver<usize> {

@@ -11,6 +11,7 @@ use crate::password::Hasher;
 use crate::session::cookie::Cookies;
 use crate::session::records::Records;
 use crate::session::{Lookups, Touches};
+use crate::store::reserve::Reserve;
 
 /// The state behind the router; a clone is the same one, and costs a request next to nothing.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Shared {
     pub config: Arc<Config>,
     /// Connections to PostgreSQL.
     pub pool: PgPool,
+    /// Connections for who is calling.
+    pub reserve: Reserve,
     /// Where passwords are hashed.
     pub hasher: Hasher,
     /// Where new session ids come from.
@@ -42,14 +45,16 @@ impl App {
     /// `metrics`.
     #[must_use]
     pub fn new(config: Config, pool: PgPool, metrics: Metrics) -> Self {
+        let reserve = Reserve::new(pool.clone());
         Self(Arc::new(Shared {
             hasher: Hasher::new(&config),
             records: Records::new(pool.clone()),
-            lookups: Lookups::new(pool.clone(), &config),
-            touches: Touches::new(pool.clone(), &config),
+            lookups: Lookups::new(reserve.clone(), &config),
+            touches: Touches::new(reserve.clone(), &config),
             cookies: Cookies::new(&config),
             metrics: Arc::new(metrics),
             config: Arc::new(config),
+            reserve,
             pool,
         }))
     }

@@ -11,6 +11,7 @@ mod migration;
 pub mod one_time_tokens;
 pub mod outbox;
 pub mod registrations;
+pub mod reserve;
 pub mod session_records;
 pub mod sessions;
 pub mod throttles;
@@ -19,7 +20,6 @@ pub mod users;
 use std::time::Duration;
 
 use log::LevelFilter;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgExecutor, PgPool, Postgres, Transaction};
@@ -30,9 +30,6 @@ use crate::config::Config;
 
 /// How long a statement waits for a row that another one holds: those that hold one are quick.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a quick statement may take: it has waited for a lock by then.
-const QUICK: Duration = Duration::from_secs(3);
 
 /// How long a connection is taken for alive after it was used.
 const ALIVE_FOR: Duration = Duration::from_secs(1);
@@ -48,27 +45,13 @@ const PONG_WITHIN: Duration = Duration::from_millis(250);
 pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
     let pool = pool.clone();
     #[expect(clippy::disallowed_methods, reason = "this is the place that may")]
-    let begin = async move { pool.begin().await };
-    tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)?
-}
-
-/// Does what is quick with a connection, if there is one. A connection that says nothing for too long is
-/// closed: given back, it would be waited for by whoever got it next, for ever.
-///
-/// # Errors
-/// Those of the connection and of `work`, and an `Io` when that takes too long.
-pub async fn on<T>(
-    connection: sqlx::Result<PoolConnection<Postgres>>,
-    work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
-) -> sqlx::Result<T> {
-    let mut connection = connection?;
-    match timeout(QUICK, work(&mut connection)).await {
-        Ok(done) => done,
-        Err(late) => {
-            connection.close_on_drop();
-            Err(sqlx::Error::Io(late.into()))
+    let begin = async move {
+        match pool.begin().await {
+            Err(error) if is_cut(&error) => pool.begin().await,
+            begun => begun,
         }
-    }
+    };
+    tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)?
 }
 
 /// Connections for the service; none is made before it is needed.
@@ -86,8 +69,7 @@ pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
             Box::pin(async move {
                 if usage.idle_for > ALIVE_FOR {
                     // With an error it is closed at once, and the next one is tried.
-                    let pong = timeout(PONG_WITHIN, connection.ping()).await;
-                    pong.map_err(|late| sqlx::Error::Io(late.into()))??;
+                    ask(connection).await?;
                 }
                 Ok(true)
             })
@@ -109,6 +91,24 @@ pub fn with_time_outs(options: PgConnectOptions, config: &Config) -> PgConnectOp
         ("lock_timeout", LOCK_TIMEOUT.as_millis()),
         ("idle_in_transaction_session_timeout", statement_timeout),
     ])
+}
+
+/// Asks a connection whether it is alive.
+async fn ask(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let pong = timeout(PONG_WITHIN, connection.ping()).await;
+    pong.map_err(|late| sqlx::Error::Io(late.into()))?
+}
+
+/// Whether the connection is over, and another may do better.
+fn is_cut(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // 08 connection exception, 57P operator intervention.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
+        }
+        _ => false,
+    }
 }
 
 /// Whether the database answers.

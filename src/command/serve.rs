@@ -6,7 +6,6 @@ mod listeners;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,7 +18,7 @@ use crate::command::{Database, refused};
 use crate::config::Config;
 use crate::mail::{self, Mailer};
 use crate::metrics::{self, Metrics};
-use crate::password::{Hasher, NewPassword};
+use crate::password::NewPassword;
 use crate::problem::FieldError;
 use crate::state::App;
 use crate::store::users::{self, NewUser, Role};
@@ -42,23 +41,22 @@ pub async fn run(config: Config, metrics: Metrics) -> Result<(), String> {
     // A port that is taken is told before a database is started.
     let listeners = Listeners::bind(&config).await?;
     let mailer = Mailer::new(&config)?;
-    let hasher = Hasher::new(&config);
     let first_admin = first_admin(&config)?;
     let mut database = tokio::select! {
         database = Database::start(&config) => database?,
         _ = stop.changed() => return Ok(()),
     };
     let prepared = tokio::select! {
-        prepared = prepare(&config, &database, first_admin, &hasher) => prepared,
+        prepared = prepare(&config, &database, first_admin, metrics) => prepared,
         _ = stop.changed() => {
             database.close().await;
             return Ok(());
         }
     };
     let served = match prepared {
-        Ok((pool, admin)) => {
+        Ok((app, admin)) => {
             announce(&config, &listeners, &database, &mailer, admin, start);
-            let app = App::new(config.clone(), pool.clone(), metrics);
+            let pool = app.pool.clone();
             let mut beside = JoinSet::new();
             beside.spawn(sweep::run(app.clone()));
             if let Some(listener) = listeners.metrics {
@@ -90,19 +88,19 @@ pub async fn run(config: Config, metrics: Metrics) -> Result<(), String> {
     served.inspect(|()| tracing::info!("stopped"))
 }
 
-/// Brings the database up to date, and says whether there is an admin.
+/// Brings the database up to date, and returns what the service shares and whether there is an admin.
 async fn prepare(
     config: &Config,
     database: &Database,
     first_admin: Option<NewUser>,
-    hasher: &Hasher,
-) -> Result<(PgPool, bool), String> {
+    metrics: Metrics,
+) -> Result<(App, bool), String> {
     store::migrate(&database.options())
         .await
         .map_err(|error| format!("the database could not be brought up to date: {error}"))?;
-    let pool = store::pool(database.options(), config);
-    let admin = make_first_admin(config, &pool, first_admin, hasher).await?;
-    Ok((pool, admin))
+    let app = App::new(config.clone(), store::pool(database.options(), config), metrics);
+    let admin = make_first_admin(&app, first_admin).await?;
+    Ok((app, admin))
 }
 
 /// Changes when the service is told to stop. The second time ends the process at once.
@@ -152,20 +150,15 @@ fn first_admin(config: &Config) -> Result<Option<NewUser>, String> {
 }
 
 /// Makes the first admin if there is none, and says whether there is one then.
-async fn make_first_admin(
-    config: &Config,
-    pool: &PgPool,
-    admin: Option<NewUser>,
-    hasher: &Hasher,
-) -> Result<bool, String> {
+async fn make_first_admin(app: &App, admin: Option<NewUser>) -> Result<bool, String> {
     let told = |error: sqlx::Error| format!("the first admin could not be made: {error}");
-    let there = users::any_admin(pool).await.map_err(told)?;
-    let (Some(admin), Some(password), false) = (admin, &config.admin_password, there) else {
+    let there = users::any_admin(&app.pool).await.map_err(told)?;
+    let (Some(admin), Some(password), false) = (admin, &app.config.admin_password, there) else {
         return Ok(there);
     };
     let new = NewPassword { field: ADMIN_PASSWORD, password, names: admin.names() };
-    let hash = hasher.hash_new(new).await.map_err(refused)?;
-    let mut transaction = store::begin(pool).await.map_err(told)?;
+    let hash = app.hasher.hash_new(new).await.map_err(refused)?;
+    let mut transaction = store::begin(&app.pool).await.map_err(told)?;
     match users::insert_first_admin(&mut *transaction, &admin, &hash).await.map_err(told)? {
         Some(admin) => {
             let client = Client::operator();
@@ -178,7 +171,7 @@ async fn make_first_admin(
             transaction.commit().await.map_err(told)?;
         }
         // Another replica was faster, or somebody has the name.
-        None if users::any_admin(pool).await.map_err(told)? => {}
+        None if users::any_admin(&app.pool).await.map_err(told)? => {}
         None => {
             tracing::warn!("no first admin was made: an account that is no admin has its name");
             return Ok(false);

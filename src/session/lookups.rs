@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
@@ -11,7 +10,7 @@ use super::find::by_use;
 use crate::batch::{self, Connection};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::store;
+use crate::store::reserve::Reserve;
 use crate::store::sessions::{self, Live, Use, Wanted};
 use crate::telemetry::RequestContext;
 
@@ -37,10 +36,11 @@ type Found = std::result::Result<Option<Live>, Arc<sqlx::Error>>;
 impl Lookups {
     /// Lookups in this database, by tasks of the runtime at hand.
     #[must_use]
-    pub fn new(pool: PgPool, config: &Config) -> Self {
+    pub fn new(reserve: Reserve, config: &Config) -> Self {
         let by = by_use(config);
-        let answer = move |connection, lookups| answer(connection, by, lookups);
-        Self(batch::start(pool, AT_ONCE, PATIENCE, answer))
+        let own = reserve.clone();
+        let answer = move |connection, lookups| answer(own.clone(), connection, by, lookups);
+        Self(batch::start(reserve, AT_ONCE, PATIENCE, answer))
     }
 
     /// The session that stands behind a record. The statement begins after this is called, so that one
@@ -56,16 +56,15 @@ impl Lookups {
     }
 }
 
-async fn answer(connection: Connection, by: Use, lookups: Vec<Lookup>) {
+async fn answer(reserve: Reserve, connection: Connection, by: Use, lookups: Vec<Lookup>) {
     // Who asked may be gone by now.
     let lookups: Vec<_> = lookups.into_iter().filter(|lookup| !lookup.answer.is_closed()).collect();
     // What is done for several is a part of one.
     let Some(request) = lookups.first().map(|lookup| lookup.request.clone()) else { return };
     let (wanted, askers): (Vec<_>, Vec<_>) =
         lookups.into_iter().map(|lookup| (lookup.wanted, lookup.answer)).unzip();
-    let found = store::on(connection, async |connection| {
-        sessions::find_live(connection, &wanted, by).await
-    });
+    let found = reserve
+        .run(connection, async |connection| sessions::find_live(connection, &wanted, by).await);
     match request.run(found).await {
         Ok(found) => askers.into_iter().zip(found).for_each(|(asker, live)| tell(asker, Ok(live))),
         Err(error) => {

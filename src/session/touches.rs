@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::mpsc::Sender;
 
 use super::find::by_use;
 use super::records;
 use crate::batch::{self, Connection};
 use crate::config::Config;
-use crate::store;
+use crate::store::reserve::Reserve;
 use crate::store::sessions::{self, Touch, Use};
 
 /// Where uses of sessions are written down.
@@ -19,11 +18,12 @@ pub struct Touches(Sender<Touch>);
 impl Touches {
     /// Uses in this database, written down by tasks of the runtime at hand.
     #[must_use]
-    pub fn new(pool: PgPool, config: &Config) -> Self {
+    pub fn new(reserve: Reserve, config: &Config) -> Self {
         let by = by_use(config);
-        let write = move |connection, touches| write(connection, by, touches);
+        let own = reserve.clone();
+        let write = move |connection, touches| write(own.clone(), connection, by, touches);
         // One at a time, however long it takes: what hangs must not use up the connections.
-        Self(batch::start(pool, 1, Duration::MAX, write))
+        Self(batch::start(reserve, 1, Duration::MAX, write))
     }
 
     /// Has a use written down soon, unless too many wait: what is lost is a minute of idle time.
@@ -32,8 +32,8 @@ impl Touches {
     }
 }
 
-async fn write(connection: Connection, by: Use, touches: Vec<Touch>) {
-    let written = store::on(connection, async |connection| {
+async fn write(reserve: Reserve, connection: Connection, by: Use, touches: Vec<Touch>) {
+    let written = reserve.run(connection, async |connection| {
         sessions::touch(connection, &touches, by, records::SLACK).await
     });
     if let Err(error) = written.await {

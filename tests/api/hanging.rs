@@ -5,60 +5,17 @@ use std::time::{Duration, Instant};
 use portcullis::metrics::Metrics;
 use portcullis::state::App;
 use portcullis::store;
-use sqlx::postgres::PgConnectOptions;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::broadcast;
 
 use crate::TestApp;
 use crate::app::serve;
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-async fn connect(options: &PgConnectOptions) -> Box<dyn Stream> {
-    match options.get_socket() {
-        Some(folder) => {
-            let socket = folder.join(format!(".s.PGSQL.{}", options.get_port()));
-            Box::new(UnixStream::connect(socket).await.unwrap())
-        }
-        None => {
-            let address = (options.get_host(), options.get_port());
-            Box::new(TcpStream::connect(address).await.unwrap())
-        }
-    }
-}
-
-/// Something before PostgreSQL, and what makes the connections that go through it by then hang for ever.
-async fn proxy(options: PgConnectOptions) -> (PgConnectOptions, broadcast::Sender<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let through = PgConnectOptions::new_without_pgpass()
-        .host("127.0.0.1")
-        .port(listener.local_addr().unwrap().port())
-        .username(options.get_username())
-        .database(options.get_database().unwrap());
-    let (hang, _) = broadcast::channel(1);
-    let hangs = hang.clone();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let (mut server, mut hang) = (connect(&options).await, hangs.subscribe());
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = copy_bidirectional(&mut client, &mut server) => {}
-                    _ = hang.recv() => std::future::pending().await,
-                }
-            });
-        }
-    });
-    (through, hang)
-}
+use crate::proxy::Proxy;
 
 #[tokio::test]
 async fn connections_that_hang_are_done_without_within_seconds() {
     let app = TestApp::with(|config| config.database_connections = 4).await;
     let user = app.user().await;
-    let (through, hang) = proxy(app.database_options()).await;
-    let pool = store::pool(through, &app.config);
+    let proxy = Proxy::before(app.database_options()).await;
+    let pool = store::pool(proxy.options.clone(), &app.config);
     let base = serve(App::new(app.config.clone(), pool.clone(), Metrics::default())).await;
     let user = user.at(&base);
     // As many as there may be.
@@ -68,7 +25,7 @@ async fn connections_that_hang_are_done_without_within_seconds() {
     }
     drop(held);
     user.get("/me").await.ok();
-    hang.send(()).unwrap();
+    proxy.hang();
     let begun = Instant::now();
     user.get("/me").await.problem(503, "database_unavailable");
     loop {
