@@ -81,7 +81,7 @@ impl CurrentUser {
                     current.session().map(|session| session.live.session.id),
                 );
             }
-            Err(error) => tracing::debug!(event = "unauthorized", code = error.parts().1),
+            Err(error) => tracing::debug!(event = "unauthorized", code = error.code()),
         }
         identified
     }

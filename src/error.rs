@@ -1,11 +1,13 @@
 //! Everything that can go wrong in a request, and what the client is told of it.
 
-use std::borrow::Borrow;
+mod database;
+
 use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+pub use self::database::OnConstraint;
 use crate::problem::{FieldError, Problem};
 use crate::rate_limit::RateLimit;
 
@@ -174,6 +176,12 @@ impl Error {
         }
     }
 
+    /// The `code` of the problem.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.parts().1
+    }
+
     /// A 422 about one field.
     #[must_use]
     pub fn invalid(field: &str, code: &str, message: &str) -> Self {
@@ -183,19 +191,6 @@ impl Error {
     /// A fault of ours, with what caused it for the log.
     pub fn internal(source: impl Into<Source>) -> Self {
         Self::Internal(source.into())
-    }
-
-    /// What an error of the database means to who asked.
-    fn of_database(error: impl Borrow<sqlx::Error> + Into<Source>) -> Self {
-        // 57014 query canceled, by the statement time-out; 55P03 lock not available, by its own.
-        let code = error.borrow().as_database_error().and_then(|error| error.code());
-        if matches!(code.as_deref(), Some("57014" | "55P03")) {
-            Self::Timeout
-        } else if is_unavailable(error.borrow()) {
-            Self::DatabaseUnavailable(error.into())
-        } else {
-            Self::internal(error)
-        }
     }
 
     /// What `WWW-Authenticate` says: on every 401, and where RFC 6750 §3 has it. Never `Basic`, which
@@ -262,7 +257,7 @@ impl IntoResponse for Error {
         // Load that is shed is no fault, and a line for each request of a storm would be one.
         if response.status().is_server_error() && !matches!(self, Self::Busy) {
             let source = std::error::Error::source(&self).map(ToString::to_string);
-            tracing::error!(code = self.parts().1, source, "request failed");
+            tracing::error!(code = self.code(), source, "request failed");
         }
         response.extensions_mut().insert(Arc::new(self));
         response
@@ -273,61 +268,6 @@ impl From<FieldError> for Error {
     fn from(fault: FieldError) -> Self {
         Self::ValidationFailed(vec![fault])
     }
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        Self::of_database(error)
-    }
-}
-
-/// An error that many requests share.
-impl From<Arc<sqlx::Error>> for Error {
-    fn from(error: Arc<sqlx::Error>) -> Self {
-        Self::of_database(error)
-    }
-}
-
-/// Whether the database was out of reach, rather than the statement wrong.
-fn is_unavailable(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        // 08 connection exception, 53 insufficient resources, 57P operator intervention, 25P03 idle
-        // in a transaction, 25006 read-only transaction (a standby), and 40 a transaction that may
-        // be tried again.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57P", "25P03", "25006", "40"].iter().any(|class| code.starts_with(class))
-        }),
-        _ => false,
-    }
-}
-
-/// Turns the violation of a named constraint into an error of the API.
-pub trait OnConstraint<T> {
-    /// Calls `error` when the statement broke the constraint `name`.
-    ///
-    /// # Errors
-    /// What `error` gave, or else the database's own error.
-    fn on_constraint(self, name: &str, error: impl FnOnce() -> Error) -> Result<T>;
-}
-
-impl<T, E: Into<Error>> OnConstraint<T> for std::result::Result<T, E> {
-    fn on_constraint(self, name: &str, error: impl FnOnce() -> Error) -> Result<T> {
-        self.map_err(|source| {
-            let source = source.into();
-            if constraint(&source) == Some(name) { error() } else { source }
-        })
-    }
-}
-
-/// The name of the constraint that a statement broke.
-fn constraint(error: &Error) -> Option<&str> {
-    let Error::Internal(source) = error else { return None };
-    source.downcast_ref::<sqlx::Error>()?.as_database_error()?.constraint()
 }
 
 fn fields(errors: &[FieldError]) -> String {

@@ -15,6 +15,7 @@ pub mod credential;
 mod cross_origin;
 pub mod embedded;
 pub mod error;
+pub mod exposition;
 pub mod extract;
 mod forwarded;
 pub mod mail;

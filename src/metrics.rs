@@ -5,11 +5,9 @@
 mod answers;
 mod hashing;
 mod labels;
-mod listener;
 mod pool;
 mod process;
 mod registry;
-mod sampling;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,9 +18,9 @@ pub use self::answers::{Answers, layer};
 pub(crate) use self::answers::{OTHER, method_name};
 pub use self::hashing::Hashing;
 pub use self::labels::MailOutcome;
-pub use self::listener::{router, serve};
 pub(crate) use self::pool::ACQUIRED;
 pub use self::pool::WaitLayer;
+pub use self::registry::registry;
 use crate::error::{Error, Result};
 
 /// Everything that is counted by those who share the state; a clone counts into the same.
@@ -35,7 +33,9 @@ pub struct Metrics {
     throttled: Family<labels::Throttled, Counter>,
     swept: Family<labels::Swept, Counter>,
     mails: Family<labels::Mail, Counter>,
-    sessions: Gauge,
+    /// Sessions that stand, as far as is known.
+    pub sessions: Gauge,
+    process: process::Process,
 }
 
 impl Default for Metrics {
@@ -48,9 +48,10 @@ impl Default for Metrics {
             swept: Family::default(),
             mails: Family::default(),
             sessions: Gauge::default(),
+            process: process::Process::starting(),
         };
         // What is to grow must be there before, or its first step is not seen.
-        for outcome in [labels::SUCCESS, Error::InvalidCredentials.parts().1] {
+        for outcome in [labels::SUCCESS, Error::InvalidCredentials.code()] {
             drop(metrics.logins.get_or_create(&labels::Login { outcome }));
         }
         for outcome in [MailOutcome::Sent, MailOutcome::PutOff, MailOutcome::Failed] {
@@ -63,7 +64,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a login, by `success` or by the code of the problem that it was answered with.
     pub fn count_login<T>(&self, login: &Result<T>) {
-        let outcome = login.as_ref().map_or_else(|error| error.parts().1, |_| labels::SUCCESS);
+        let outcome = login.as_ref().map_or_else(Error::code, |_| labels::SUCCESS);
         self.logins.get_or_create(&labels::Login { outcome }).inc();
     }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::field::{Empty, display};
@@ -43,14 +43,15 @@ impl RequestId {
     }
 }
 
-/// The outermost layer: names the request, and logs one line when it is answered.
+/// The outermost layer: names the request, and logs one line when it has ended.
 ///
 /// The query is left out of the log: it may hold what is personal.
 pub async fn layer(mut request: Request, next: Next) -> Response {
     let id = RequestId::choose(&request);
     request.extensions_mut().insert(id.clone());
     let trace = RequestTrace::begin(&request);
-    let span = tracing::info_span!(
+    // Whatever is logged names its request, down to errors alone.
+    let span = tracing::error_span!(
         parent: &trace.span,
         "request",
         request_id = id.as_str(),
@@ -61,17 +62,44 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
         session_id = Empty,
     );
     let (method, route) = (request.method().clone(), request.extensions().get().cloned());
-    let start = Instant::now();
-    let answered = next.run(request).instrument(span.clone());
+    let mut line = AccessLine { span: span.clone(), start: Instant::now(), route, status: None };
+    let answered = next.run(request).instrument(span);
     let mut response = answered.instrument(trace.span.clone()).await;
-    let (route, status) = (route.as_ref().map(MatchedPath::as_str), response.status());
-    span.in_scope(|| {
-        let microseconds = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        tracing::info!(route, status = status.as_u16(), microseconds, "answered");
-    });
-    trace.end(&method, route, status);
+    line.status = Some(response.status());
+    trace.end(&method, line.route(), response.status());
     response.headers_mut().insert(X_REQUEST_ID, id.0);
     response
+}
+
+/// The line of a request, written when this is dropped: the client may go away before there is an answer.
+struct AccessLine {
+    span: Span,
+    start: Instant,
+    route: Option<MatchedPath>,
+    status: Option<StatusCode>,
+}
+
+impl AccessLine {
+    fn route(&self) -> Option<&str> {
+        self.route.as_ref().map(MatchedPath::as_str)
+    }
+}
+
+impl Drop for AccessLine {
+    fn drop(&mut self) {
+        let microseconds = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.span.in_scope(|| match self.status {
+            Some(status) => {
+                tracing::info!(
+                    route = self.route(),
+                    status = status.as_u16(),
+                    microseconds,
+                    "answered"
+                );
+            }
+            None => tracing::info!(route = self.route(), microseconds, "given up"),
+        });
+    }
 }
 
 /// Has the lines of the request at hand say who is calling, from now on.

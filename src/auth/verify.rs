@@ -52,7 +52,7 @@ pub async fn verify(
         (Verdict::Right { .. }, Some(_)) => Error::AccountDisabled,
         _ => Error::InvalidCredentials,
     };
-    let failed = Event::new(Kind::LoginFailed, client).details(json!({"code": error.parts().1}));
+    let failed = Event::new(Kind::LoginFailed, client).details(json!({"code": error.code()}));
     let failed = user_id.into_iter().fold(failed, Event::to);
     if is_last && matches!(error, Error::InvalidCredentials) {
         tell_of_lock(app, &failed, identifier, user_id).await?;

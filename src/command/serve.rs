@@ -17,12 +17,12 @@ use crate::client::Client;
 use crate::command::{Database, refused};
 use crate::config::Config;
 use crate::mail::{self, Mailer};
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::password::NewPassword;
 use crate::problem::FieldError;
 use crate::state::App;
 use crate::store::users::{self, NewUser, Role};
-use crate::{app, names, server, store, sweep};
+use crate::{app, exposition, names, server, store, sweep};
 
 /// The setting that holds the first admin's password.
 const ADMIN_PASSWORD: &str = "PORTCULLIS_ADMIN_PASSWORD";
@@ -60,7 +60,7 @@ pub async fn run(config: Config, metrics: Metrics) -> Result<(), String> {
             let mut beside = JoinSet::new();
             beside.spawn(sweep::run(app.clone()));
             if let Some(listener) = listeners.metrics {
-                beside.spawn(metrics::serve(listener, app.clone()));
+                beside.spawn(exposition::serve(listener, app.clone()));
             }
             // What is not sent here may be sent by another replica.
             let mails = mailer.is_on().then(|| mail::run(app.clone(), mailer, stop.clone()));

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 /// Since when the process runs, and the memory that it has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Process {
     started: f64,
 }

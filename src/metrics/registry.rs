@@ -3,19 +3,19 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use sqlx::PgPool;
 
 use super::pool::Connections;
-use super::process::Process;
-use crate::state::App;
+use super::{Hashing, Metrics};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
 }
 
-/// Those of a service that starts now.
-pub(super) fn of(app: &App) -> Registry {
-    let (metrics, hashing) = (&app.metrics, app.hasher.metrics());
+/// Those of a service.
+#[must_use]
+pub fn registry(metrics: &Metrics, hashing: &Hashing, pool: PgPool) -> Registry {
     let mut registry = Registry::default();
     registry.register_with_unit(
         "http_server_request_duration",
@@ -34,8 +34,8 @@ pub(super) fn of(app: &App) -> Registry {
         Unit::Seconds,
         metrics.pool_wait.clone(),
     );
-    registry.register_collector(Box::new(Connections(app.pool.clone())));
-    registry.register_collector(Box::new(Process::starting()));
+    registry.register_collector(Box::new(Connections(pool)));
+    registry.register_collector(Box::new(metrics.process.clone()));
     let own = registry.sub_registry_with_prefix("portcullis");
     own.register("build", "What runs", Info::new(Build { version: env!("CARGO_PKG_VERSION") }));
     own.register("logins", "Logins, by success or the code of the problem", metrics.logins.clone());

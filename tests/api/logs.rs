@@ -1,5 +1,8 @@
 //! What a machine reads of the log.
 
+use std::time::Duration;
+
+use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -14,6 +17,13 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 fn lines<'a>(log: &'a [Value], request_id: &str) -> Vec<&'a Value> {
     let of_request = |line: &&Value| line["span"]["request_id"] == request_id;
     log.iter().filter(of_request).filter(|line| line["message"] == "answered").collect()
+}
+
+/// The log, as text and line by line.
+fn read(directory: &Directory) -> (String, Vec<Value>) {
+    let text = std::fs::read_to_string(directory.0.join("log")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (text, lines)
 }
 
 #[tokio::test]
@@ -35,8 +45,7 @@ async fn each_request_is_one_line_that_says_whose_it_was() {
     let stop = move || service.stop(Signal::TERM);
     tokio::task::spawn_blocking(stop).await.unwrap();
 
-    let text = std::fs::read_to_string(directory.0.join("log")).unwrap();
-    let log: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (text, log) = read(&directory);
     let line = |answer: &crate::Answer| {
         let id = answer.header("x-request-id").unwrap();
         let lines = lines(&log, id);
@@ -69,4 +78,47 @@ async fn each_request_is_one_line_that_says_whose_it_was() {
     // Every other line of a request tells which it was, too.
     let event = log.iter().find(|line| line["event"] == "login_failed").unwrap();
     assert_eq!(event["span"]["request_id"], *failed.header("x-request-id").unwrap());
+}
+
+#[tokio::test]
+async fn a_line_about_an_error_names_the_request_when_nothing_else_is_logged() {
+    let app = TestApp::start().await;
+    let (directory, database) = (Directory::new(), app.database_url());
+    let settings = [
+        ("DATABASE_URL", &*database),
+        ("PORTCULLIS_LOG_FORMAT", "json"),
+        ("PORTCULLIS_LOG", "error,portcullis::command=info"),
+    ];
+    let service = Service::start_for_machines(&directory.0, &settings);
+    app.sql("alter table throttles rename to elsewhere").await;
+    let client = app.anonymous().at(&service.base);
+    let failed = client.post("/login", right("alice")).await.problem(503, "database_unavailable");
+    let stop = move || service.stop(Signal::TERM);
+    tokio::task::spawn_blocking(stop).await.unwrap();
+    let (_, log) = read(&directory);
+    assert!(log.iter().all(|line| line["message"] != "answered"), "{log:#?}");
+    let line = log.iter().find(|line| line["message"] == "request failed").unwrap();
+    assert_eq!(line["span"]["request_id"], failed.body["request_id"]);
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_is_told_too() {
+    let app = TestApp::start().await;
+    let (directory, database) = (Directory::new(), app.database_url());
+    let settings = [("DATABASE_URL", &*database), ("PORTCULLIS_LOG_FORMAT", "json")];
+    let service = Service::start_for_machines(&directory.0, &settings);
+    let user = app.user().await.at(&service.base);
+    let mut held = app.pool.begin().await.unwrap();
+    sqlx::query("lock table sessions in access exclusive mode").execute(&mut *held).await.unwrap();
+    let impatient = user.with("x-request-id", "impatient").request(Method::GET, "/me");
+    let answer = impatient.timeout(Duration::from_millis(300)).send().await;
+    assert!(answer.is_err_and(|error| error.is_timeout()));
+    held.rollback().await.unwrap();
+    let stop = move || service.stop(Signal::TERM);
+    tokio::task::spawn_blocking(stop).await.unwrap();
+    let (_, log) = read(&directory);
+    let mut lines = log.iter().filter(|line| line["span"]["request_id"] == "impatient");
+    let line = lines.next().unwrap();
+    assert_eq!((&line["message"], &line["route"]), (&json!("given up"), &json!("/me")));
+    assert_eq!((line.get("status"), lines.next()), (None, None));
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use portcullis::config::Switch;
-use portcullis::metrics;
+use portcullis::exposition;
 use portcullis::store::sessions;
 use reqwest::Method;
 use serde_json::json;
@@ -54,7 +54,7 @@ impl Series {
 /// What a service tells that listens with metrics.
 async fn series(app: &TestApp) -> Series {
     let request = Request::get("/metrics").body(Body::empty()).unwrap();
-    let response = metrics::router(&app.state).oneshot(request).await.unwrap();
+    let response = exposition::router(&app.state).oneshot(request).await.unwrap();
     assert_eq!(
         response.headers()[header::CONTENT_TYPE],
         "application/openmetrics-text; version=1.0.0; charset=utf-8"

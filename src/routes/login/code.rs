@@ -153,7 +153,7 @@ async fn unknown_password(app: &App, client: &Client) -> Result<String> {
 /// Writes down that a code let nobody in, whether or not an account has the address.
 async fn refused(app: &App, client: &Client, email: &str, error: Error) -> Result<Error> {
     let failed = Event::new(Kind::LoginFailed, client);
-    let failed = failed.details(json!({"code": error.parts().1, "by": "mail"}));
+    let failed = failed.details(json!({"code": error.code(), "by": "mail"}));
     let owner = users::find_id_by_email(&app.pool, email).await?;
     owner.into_iter().fold(failed, Event::to).record(&app.pool).await?;
     Ok(error)

@@ -1,5 +1,7 @@
 //! `GET /metrics`, on a port of its own: what it tells is for operators.
 
+mod sampling;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,10 +12,9 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use super::{registry, sampling};
 use crate::config::Config;
-use crate::server;
 use crate::state::App;
+use crate::{metrics, server};
 
 /// The media type of OpenMetrics, which Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,7 +32,8 @@ pub async fn serve(listener: TcpListener, app: App) {
 
 /// The address that Prometheus reads, and no other.
 pub fn router(app: &App) -> Router {
-    let registry = Arc::new(registry::of(app));
+    let registry =
+        Arc::new(metrics::registry(&app.metrics, app.hasher.metrics(), app.pool.clone()));
     Router::new().route("/metrics", get(async move || write(&registry)))
 }
 
