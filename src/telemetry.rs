@@ -1,6 +1,7 @@
 //! Where log lines and traces go, and what else listens to what the code tells.
 
 mod collector;
+mod environment;
 mod propagation;
 mod request;
 mod request_context;

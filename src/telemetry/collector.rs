@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use hyper_rustls::HttpsConnectorBuilder;
@@ -10,12 +9,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use tokio::runtime::Handle;
-use url::Url;
 
-use super::traces::variable;
-
-/// How long the collector may take, unless the variables say otherwise; OTLP's default.
-const WITHIN: Duration = Duration::from_secs(10);
+use super::environment::Exporter;
 
 /// Sends on the runtime, which the exporter's thread is not part of, and tells once when that fails.
 #[derive(Debug)]
@@ -29,12 +24,12 @@ struct Collector {
 ///
 /// # Errors
 /// One line for the operator, when there are no certificates to know one with https by.
-pub(super) fn client(endpoint: &Url, runtime: Handle) -> Result<impl HttpClient + use<>, String> {
-    let within = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"]
-        .into_iter()
-        .find_map(|name| variable(name)?.parse().ok().map(Duration::from_millis))
-        .unwrap_or(WITHIN);
-    let http: Arc<dyn HttpClient> = if endpoint.scheme() == "https" {
+pub(super) fn client(
+    wanted: &Exporter,
+    runtime: Handle,
+) -> Result<impl HttpClient + use<>, String> {
+    let within = wanted.within;
+    let http: Arc<dyn HttpClient> = if wanted.endpoint.scheme() == "https" {
         let roots = HttpsConnectorBuilder::new().with_native_roots();
         let roots = roots.map_err(|error| format!("no certificates for a collector: {error}"))?;
         Arc::new(HyperClient::new(roots.https_only().enable_http1().build(), within, None))

@@ -11,23 +11,10 @@ use tracing::Subscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
-use url::Url;
 
 use super::statements::{self, Statements};
-use super::{TRACE, collector};
+use super::{TRACE, collector, environment};
 
-/// The collector for everything, and the one for traces, whose path is its own.
-const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-/// Where the specification of OTLP/HTTP has traces go.
-const PATH: &str = "v1/traces";
-/// The variables of which one value is built in.
-const BUILT_IN: [(&str, &str); 4] = [
-    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
-    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "none"),
-    ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
-];
 /// What the SDK calls a service that nobody has named begins so.
 const UNNAMED: &str = "unknown_service";
 /// How long the last spans have when the service ends.
@@ -43,13 +30,12 @@ impl Traces {
     /// # Errors
     /// One line for the operator.
     pub fn from_env(runtime: &Handle) -> Result<Option<Self>, String> {
-        let Some(endpoint) = endpoint()? else { return Ok(None) };
-        check()?;
-        let client = collector::client(&endpoint, runtime.clone())?;
+        let Some(wanted) = environment::exporter()? else { return Ok(None) };
+        let client = collector::client(&wanted, runtime.clone())?;
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
-            .with_endpoint(endpoint.as_str())
+            .with_endpoint(wanted.endpoint.as_str())
             .with_protocol(Protocol::HttpBinary)
             .build()
             .map_err(|error| format!("traces cannot be sent: {error}"))?;
@@ -105,38 +91,4 @@ fn resource() -> Resource {
         true => resource.with_service_name("portcullis").build(),
         false => resource.build(),
     }
-}
-
-/// The collector that the variables name.
-fn endpoint() -> Result<Option<Url>, String> {
-    let general = || {
-        let base = variable(ENDPOINT)?;
-        Some((ENDPOINT, format!("{}/{PATH}", base.trim_end_matches('/'))))
-    };
-    let own = variable(TRACES_ENDPOINT).map(|url| (TRACES_ENDPOINT, url));
-    let Some((name, text)) = own.or_else(general) else { return Ok(None) };
-    let url = Url::parse(&text).ok().filter(|url| {
-        let has_login = !url.username().is_empty() || url.password().is_some();
-        matches!(url.scheme(), "http" | "https") && url.has_host() && !has_login
-    });
-    url.map(Some).ok_or(format!(
-        "{name} must be an http or https URL without a login, such as http://localhost:4318 (its value is not shown)"
-    ))
-}
-
-/// Refuses what is not built in.
-fn check() -> Result<(), String> {
-    for (name, allowed) in BUILT_IN {
-        if let Some(other) = variable(name).filter(|value| value != allowed) {
-            return Err(format!(
-                "{name}=\"{other}\" is not allowed: it must be {allowed}, which is all that is built in"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// A variable that is set, and not empty, as compose files write what is not.
-pub(super) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -16,8 +16,11 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use portcullis::config::Config;
 use portcullis::server;
 use prost::Message as _;
-use tokio::net::TcpListener;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 /// How long spans may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -59,6 +62,26 @@ impl Collector {
             let config = Config::defaults().unwrap();
             server::serve(listener, router, &config, std::future::pending()).await;
         });
+    }
+
+    /// Has it listen behind TLS, too: returns the port, and the certificate in PEM.
+    pub async fn behind_tls(&self) -> (u16, String) {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = certified.cert.pem();
+        let config = ServerConfig::builder().with_no_client_auth();
+        let chain = vec![certified.cert.into()];
+        let config = config.with_single_cert(chain, certified.signing_key.into()).unwrap();
+        let (acceptor, address) = (TlsAcceptor::from(Arc::new(config)), self.address);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut client) = acceptor.accept(stream).await else { continue };
+                let mut collector = TcpStream::connect(address).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut collector).await });
+            }
+        });
+        (port, certificate)
     }
 
     /// Every span so far.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portcullis::store;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -108,7 +109,7 @@ async fn a_request_that_nobody_waits_for_is_told_too() {
     let settings = [("DATABASE_URL", &*database), ("PORTCULLIS_LOG_FORMAT", "json")];
     let service = Service::start_for_machines(&directory.0, &settings);
     let user = app.user().await.at(&service.base);
-    let mut held = app.pool.begin().await.unwrap();
+    let mut held = store::begin(&app.pool).await.unwrap();
     sqlx::query("lock table sessions in access exclusive mode").execute(&mut *held).await.unwrap();
     let impatient = user.with("x-request-id", "impatient").request(Method::GET, "/me");
     let answer = impatient.timeout(Duration::from_millis(300)).send().await;

@@ -57,7 +57,7 @@ async fn who_waits_for_a_row_keeps_nobody_else_out() {
     let app = TestApp::with(|config| config.database_connections = 8).await;
     let (writer, reader) = (app.user().await, app.user().await);
     reader.get("/me").await.ok();
-    let mut held = app.pool.begin().await.unwrap();
+    let mut held = store::begin(&app.pool).await.unwrap();
     let lock = "select from users where id = $1::text::uuid for update";
     sqlx::query(lock).bind(writer.id()).execute(&mut *held).await.unwrap();
     let mut writers = tokio::task::JoinSet::new();

@@ -220,6 +220,8 @@ fn settings_of_traces_that_cannot_be_met_stop_the_start() {
         (vec![collector, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], "http/protobuf"),
         (vec![collector, ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")], "http/protobuf"),
         (vec![collector, ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")], "none"),
+        (vec![collector, ("OTEL_TRACES_EXPORTER", "zipkin")], "otlp"),
+        (vec![collector, ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")], "milliseconds"),
     ] {
         let line = crate::serve::refusal(&directory.0, &settings, &[]);
         let (name, _) = settings.last().unwrap();
@@ -227,12 +229,44 @@ fn settings_of_traces_that_cannot_be_met_stop_the_start() {
     }
     let login = [("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a:hunter2@example.com")];
     assert!(!crate::serve::refusal(&directory.0, &login, &[]).contains("hunter2"));
-    // Empty is unset, as compose files write it.
-    let empty = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ("DATABASE_URL", "x"),
-    ];
-    let line = crate::serve::refusal(&directory.0, &empty, &[]);
-    assert!(line.contains("DATABASE_URL"), "{line}");
+    let (grpc, wrong) = (("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("DATABASE_URL", "x"));
+    for met in [
+        // Empty is unset, as compose files write it.
+        vec![("OTEL_EXPORTER_OTLP_ENDPOINT", ""), grpc],
+        vec![collector, grpc, ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")],
+        vec![collector, grpc, ("OTEL_TRACES_EXPORTER", "none")],
+        vec![collector, grpc, ("OTEL_SDK_DISABLED", "true")],
+    ] {
+        let line = crate::serve::refusal(&directory.0, &[met, vec![wrong]].concat(), &[]);
+        assert!(line.contains("DATABASE_URL"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_collector_with_a_certificate_is_told_by_https_and_another_is_not() {
+    let collector = Collector::start(Manner::Takes).await;
+    let (port, certificate) = collector.behind_tls().await;
+    let (known, url) = (Directory::new(), format!("https://localhost:{port}"));
+    let roots = known.0.join("roots.pem");
+    std::fs::write(&roots, certificate).unwrap();
+    let app = TestApp::start().await;
+    let database = app.database_url();
+    for trusts in [false, true] {
+        let directory = Directory::new();
+        let mut settings = vec![
+            ("DATABASE_URL", &*database),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url),
+            ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        ];
+        settings.extend(trusts.then_some(("SSL_CERT_FILE", roots.to_str().unwrap())));
+        let service = Service::start(&directory.0, &settings);
+        app.anonymous().at(&service.base).get("/healthz").await.ok();
+        if trusts {
+            collector.until("GET /healthz").await;
+        }
+        stop(service).await;
+        let log = std::fs::read_to_string(directory.0.join("log")).unwrap();
+        assert_eq!(log.contains("do not reach the collector"), !trusts, "{log}");
+        assert_eq!(collector.requests() > 0, trusts);
+    }
 }

@@ -29,7 +29,9 @@ LIES = {
     "x-forwarded-host": "evil.example",
     "x-forwarded-proto": "https",
     "x-original-url": "https://evil.example/",
+    "traceparent": "00-11111111111111111111111111111111-2222222222222222-01",
 }
+TRACES = ["1" * 32, "3" * 32]
 
 
 class Someone:
@@ -126,6 +128,15 @@ def programs(port, alice):
     check("a token that may write posts", writer.reached("POST", "/api/notes", None, "{}")["body"] == "{}")
 
 
+def traces(port, alice, service, service_port):
+    alice.ask("GET", "/me", LIES | {"host": f"auth.app.localhost:{port}"})
+    alice.ask("GET", "/", LIES)
+    traced = {"traceparent": LIES["traceparent"].replace("1" * 32, "3" * 32)}
+    servers.ask(service_port, "GET", "/healthz", traced)
+    log = service.log.read_text()
+    check("strangers name no trace, and others do", [trace in log for trace in TRACES] == [False, True])
+
+
 def ends(port, alice, service):
     thief = Someone(port, {"cookie": alice.headers["cookie"], "user-agent": "two"})
     again, _ = login(port, "alice")
@@ -166,6 +177,7 @@ def through(proxy):
             alice = people(port)
             admins(port)
             programs(port, alice)
+            traces(port, alice, service, service_port)
             ends(port, alice, service)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,5 +1,6 @@
 """What clients lose when replicas are restarted and killed, and when the primary is."""
 
+import http.client
 import os
 import shutil
 import subprocess
@@ -76,6 +77,13 @@ def settings(directory, replica, pgbouncer, primary):
         with PgBouncer(directory, "wrong", primary, change) as wrong:
             said = replica.doctor(wrong.url())
         check(f"doctor tells: {sentence}", sentence in said, said)
+
+
+def strangers(haproxy):
+    connection = http.client.HTTPConnection("127.0.0.1", haproxy.port, timeout=5)
+    connection.request("GET", "/forward-auth?role=admin")
+    check("strangers do not reach what is for proxies", connection.getresponse().status == 404)
+    connection.close()
 
 
 def restart(load, haproxy, replicas, is_graceful):
@@ -158,6 +166,7 @@ def run(directory, stack, is_synchronous, is_graceful):
         haproxy.wait_for(replica)
 
     settings(directory, replicas[0], pgbouncer, primary)
+    strangers(haproxy)
     with Load(haproxy.port, CLIENTS, PAUSE) as load:
         time.sleep(1)
         restart(load, haproxy, replicas, is_graceful)
