@@ -124,9 +124,10 @@ def ports(manifest, compose):
           behind == [{"name": service["metadata"]["name"], "port": {"name": served["name"]}}])
     allowed = {port["port"] for rule in one(manifest, "NetworkPolicy")["spec"]["ingress"] for port in rule["ports"]}
     check("the NetworkPolicy means ports of the pods", allowed == set(named))
-    scraped = int(deployment["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"])
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    name, port = re.search(r"regex: (\S+);(\S+)", text("deploy/prometheus-rules.yml")).groups()
     metrics = port_of(values(container)["PORTCULLIS_METRICS_LISTEN"])
-    check("metrics are scraped where they are", scraped == metrics == named["metrics"])
+    check("metrics are scraped where they are", labels["app.kubernetes.io/name"] == name, named[port] == metrics)
 
 
 def replacement(deployment, compose, help_text):
