@@ -122,3 +122,8 @@ pub async fn ping(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
 fn interval(duration: Duration) -> sqlx::Result<PgInterval> {
     PgInterval::try_from(duration).map_err(sqlx::Error::Encode)
 }
+
+/// One column of many rows.
+fn each<'a, T, C>(rows: &'a [T], column: impl Fn(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(column).collect()
+}

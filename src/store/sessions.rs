@@ -3,6 +3,7 @@
 mod count;
 mod live;
 mod sweep;
+mod touch;
 
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use crate::store::{interval, session_records};
 use crate::timestamp;
 
 pub use self::count::count;
-pub use self::live::{Live, Touch, Use, Wanted, find_live, protect, touch};
+pub use self::live::{Live, Wanted, find_live};
 pub use self::sweep::sweep;
+pub use self::touch::{Protected, Touch, Use, protect, touch};
 
 /// A login that stands.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -1,13 +1,11 @@
-//! What every request asks of, and does to, the session that it was made with.
+//! What every request asks of the session that it was made with.
 
-use std::time::Duration;
-
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::PgExecutor;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-use super::{Session, Transport, interval};
+use super::{Session, Transport, Use};
 use crate::store::users::{Role, User};
+use crate::store::{each, interval};
 
 /// A session that stands, and whose it is.
 #[derive(Debug)]
@@ -40,36 +38,6 @@ pub struct Wanted {
     /// The client's `User-Agent`.
     pub user_agent: Option<String>,
     /// The client's network.
-    pub network: Option<String>,
-}
-
-/// What use does to sessions; the same for all.
-#[derive(Clone, Copy, Debug)]
-pub struct Use {
-    /// How long a session is fresh.
-    pub fresh_for: Duration,
-    /// How long one stands unused, unless it is remembered.
-    pub idle: Duration,
-    /// Whether use extends a remembered one.
-    pub refresh: bool,
-    /// How long a use may stay unwritten.
-    pub touch_after: Duration,
-}
-
-/// A use of a session that is to be written down.
-#[derive(Debug)]
-pub struct Touch {
-    /// The session.
-    pub id: Uuid,
-    /// The record that it was found by; one that was renewed since is left alone.
-    pub record_id: String,
-    /// When it was used.
-    pub last_seen_at: OffsetDateTime,
-    /// When it ends if it is not used from then on.
-    pub expires_at: OffsetDateTime,
-    /// Its end however much it is used.
-    pub ends_at: OffsetDateTime,
-    /// The client's network, to be kept if none of its address family is known yet.
     pub network: Option<String>,
 }
 
@@ -176,95 +144,4 @@ pub async fn find_live(
         }
     }
     Ok(found)
-}
-
-/// Writes down that sessions are in use. Many requests at once write once: a row that is locked is
-/// left to whoever has it. `slack` is how long a record outlives its session. Nobody waits for a disk or a
-/// standby to have it: what may be lost is a minute of idle time.
-pub async fn touch(
-    connection: &mut PgConnection,
-    touches: &[Touch],
-    by: Use,
-    slack: Duration,
-) -> sqlx::Result<()> {
-    let touched = sqlx::query!(
-        "update sessions s
-         set last_seen_at = used.last_seen_at, expires_at = used.expires_at, ends_at = used.ends_at,
-             network4 = case family(used.network) when 4 then coalesce(s.network4, used.network) else s.network4 end,
-             network6 = case family(used.network) when 6 then coalesce(s.network6, used.network) else s.network6 end
-         from (
-             select w.id, w.last_seen_at, w.expires_at, w.ends_at, w.network::cidr
-             from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::text[])
-                 as w (id, record_id, last_seen_at, expires_at, ends_at, network)
-             join sessions held on held.id = w.id and held.record_id = w.record_id
-             cross join set_config('synchronous_commit', 'off', true)
-             where held.expires_at > now() and held.last_seen_at < w.last_seen_at - $7::interval
-             for update of held skip locked
-         ) used
-         where s.id = used.id
-         returning s.record_id, s.ends_at",
-        &each(touches, |touch| touch.id) as _,
-        &each(touches, |touch| touch.record_id.as_str()) as _,
-        &each(touches, |touch| touch.last_seen_at) as _,
-        &each(touches, |touch| touch.expires_at) as _,
-        &each(touches, |touch| touch.ends_at) as _,
-        &each(touches, |touch| touch.network.as_deref()) as _,
-        interval(by.touch_after)?,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    if by.refresh {
-        // The sessions would fall with their records.
-        sqlx::query!(
-            "update session_records r
-             set expiry_date = greatest(r.expiry_date, held.ends_at + $3::interval)
-             from (
-                 select held.id, w.ends_at
-                 from unnest($1::text[], $2::timestamptz[]) as w (id, ends_at)
-                 join session_records held on held.id = w.id
-                 cross join set_config('synchronous_commit', 'off', true)
-                 for update of held skip locked
-             ) held
-             where r.id = held.id",
-            &each(&touched, |touched| touched.record_id.as_str()) as _,
-            &each(&touched, |touched| touched.ends_at) as _,
-            interval(slack)?,
-        )
-        .execute(connection)
-        .await?;
-    }
-    Ok(())
-}
-
-/// One column of many rows.
-fn each<'a, T, C>(rows: &'a [T], column: impl Fn(&'a T) -> C) -> Vec<C> {
-    rows.iter().map(column).collect()
-}
-
-/// Since when a session is not fresh.
-#[derive(Debug)]
-pub struct Protected {
-    /// When that was first written down.
-    pub at: OffsetDateTime,
-    /// Whether it was just now.
-    pub is_first: bool,
-}
-
-/// Writes down that a session was used by another client than the one that gave the password, if
-/// nobody did yet. `None` when the session has ended, or was renewed since.
-pub async fn protect(
-    connection: &mut PgConnection,
-    id: Uuid,
-    record_id: &str,
-) -> sqlx::Result<Option<Protected>> {
-    sqlx::query_as!(
-        Protected,
-        r#"update sessions set protected_at = coalesce(protected_at, now())
-         where id = $1 and record_id = $2
-         returning protected_at as "at!", protected_at = now() as "is_first!""#,
-        id,
-        record_id,
-    )
-    .fetch_optional(connection)
-    .await
 }
