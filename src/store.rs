@@ -6,6 +6,7 @@
 pub mod api_tokens;
 pub mod audit_events;
 pub mod diagnosis;
+pub mod expired;
 pub mod known_devices;
 mod migration;
 pub mod one_time_tokens;

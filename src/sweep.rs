@@ -2,72 +2,79 @@
 
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::config::Config;
 use crate::state::App;
-use crate::store::{
-    audit_events, known_devices, one_time_tokens, outbox, registrations, session_records, sessions,
-    throttles,
-};
+use crate::store::expired::{Batch, Expiring};
 
 const EVERY: Duration = Duration::from_secs(60);
 /// Rows a statement: few enough that nobody waits for it, nor for its log to be written.
-const BATCH: i64 = 100;
-/// How many times as long as the batches of a turn took the sweep rests before the next: it takes no more
-/// of a slow database than of a fast one.
-const REST: u32 = 4;
+const BATCH: i64 = 25;
+/// How many times as long as a batch took the sweep rests before the next: it takes no more of a slow
+/// database than of a fast one.
+const REST: u32 = 9;
 /// As long as browsers keep the cookie (RFC 6265bis §5.6.2).
 const DEVICE_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 /// A mail is tried for a day and an hour at most, and what it holds stands for another day.
 const MAIL_KEEP: Duration = Duration::from_secs(50 * 60 * 60);
 
-/// Sweeps now and then, for ever. An error is logged, and the next round tries again.
+/// Sweeps now and then, for ever.
 pub async fn run(app: App) {
-    let mut rounds = tokio::time::interval(EVERY);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut rounds = interval(EVERY);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
         match once(&app).await {
-            Ok(0) => {}
-            Ok(swept) => tracing::info!(swept, "what had expired was deleted"),
-            Err(error) => tracing::warn!(%error, "what has expired could not be deleted"),
+            0 => {}
+            swept => tracing::info!(swept, "what had expired was deleted"),
         }
     }
 }
 
-/// Deletes everything that has expired by now, and returns how many rows that was.
-///
-/// # Errors
-/// Those of the database.
-pub async fn once(app: &App) -> sqlx::Result<u64> {
+/// Deletes everything that has expired by now, and returns how many rows that was. What cannot be deleted is
+/// logged, and left to the next time.
+pub async fn once(app: &App) -> u64 {
     let mut swept = 0;
+    for table in Expiring::ALL {
+        if let Err(error) = empty(app, table, &mut swept).await {
+            let table = table.as_str();
+            tracing::warn!(%error, table, "what has expired could not be deleted");
+        }
+    }
+    swept
+}
+
+async fn empty(app: &App, table: Expiring, swept: &mut u64) -> sqlx::Result<()> {
+    let keep = keep(table, &app.config);
+    let mut batch = Batch { after: OffsetDateTime::UNIX_EPOCH, keep, limit: BATCH };
     loop {
-        let start = Instant::now();
         let mut connection = app.pool.acquire().await?;
-        let ended = sessions::sweep(&mut connection, BATCH).await? as u64;
-        let orphans = session_records::sweep(&mut *connection, BATCH).await?;
-        let events = audit_events::sweep(&mut *connection, app.config.audit_keep, BATCH).await?;
-        let limits = throttles::sweep(&mut *connection, BATCH).await?;
-        let devices = known_devices::sweep(&mut *connection, DEVICE_KEEP, BATCH).await?;
-        let mailed = one_time_tokens::sweep(&mut *connection, BATCH).await?;
-        let unsent = outbox::sweep(&mut *connection, MAIL_KEEP, BATCH).await?;
-        let wanted = registrations::sweep(&mut *connection, MAIL_KEEP, BATCH).await?;
-        let batches = [
-            ("sessions", ended),
-            ("session_records", orphans),
-            ("audit_events", events),
-            ("throttles", limits),
-            ("known_devices", devices),
-            ("one_time_tokens", mailed),
-            ("outbox", unsent),
-            ("registrations", wanted),
-        ];
-        for (table, rows) in batches {
-            app.metrics.count_swept(table, rows);
-            swept += rows;
-        }
-        if batches.iter().all(|(_, rows)| *rows < BATCH as u64) {
-            return Ok(swept);
-        }
+        let start = Instant::now();
+        let gone = table.delete(&mut connection, batch).await?;
+        let took = start.elapsed();
         drop(connection);
-        tokio::time::sleep(start.elapsed() * REST).await;
+        let rows = gone.len() as u64;
+        app.metrics.count_swept(table.as_str(), rows);
+        *swept += rows;
+        match gone.into_iter().max() {
+            Some(last) if rows == BATCH as u64 => batch.after = last,
+            _ => return Ok(()),
+        }
+        sleep(took * REST).await;
+    }
+}
+
+/// How long rows are kept whose own time does not say when they expire.
+fn keep(table: Expiring, config: &Config) -> Duration {
+    match table {
+        Expiring::AuditEvents => config.audit_keep,
+        Expiring::KnownDevices => DEVICE_KEEP,
+        Expiring::Outbox | Expiring::Registrations => MAIL_KEEP,
+        Expiring::Sessions
+        | Expiring::SessionRecords
+        | Expiring::Throttles
+        | Expiring::OneTimeTokens => Duration::ZERO,
     }
 }

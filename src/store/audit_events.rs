@@ -1,7 +1,5 @@
 //! What happened to accounts.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgExecutor;
@@ -10,7 +8,6 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::page::Paging;
-use crate::store::interval;
 use crate::timestamp;
 
 /// Something that happened.
@@ -175,21 +172,4 @@ pub async fn anonymize(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<(
     .execute(db)
     .await
     .map(drop)
-}
-
-/// Deletes up to `limit` events older than `keep`, and returns how many.
-pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx::Result<u64> {
-    sqlx::query!(
-        "delete from audit_events where id in (
-             select id from audit_events where at < now() - $1::interval
-             order by at
-             limit $2
-             for update skip locked
-         )",
-        interval(keep)?,
-        limit,
-    )
-    .execute(db)
-    .await
-    .map(|done| done.rows_affected())
 }

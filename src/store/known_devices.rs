@@ -1,11 +1,7 @@
 //! Which clients have logged in to which accounts.
 
-use std::time::Duration;
-
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
-
-use crate::store::interval;
 
 /// Clients that an account knows at most: a program that keeps no cookies is a new one at each login,
 /// and the first to be forgotten.
@@ -104,21 +100,4 @@ pub async fn forget(
     .execute(db)
     .await
     .map(drop)
-}
-
-/// Deletes up to `limit` clients that have not logged in for so long, and returns how many.
-pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx::Result<u64> {
-    sqlx::query!(
-        "delete from known_devices where (hash, user_id) in (
-             select hash, user_id from known_devices where last_used_at < now() - $1::interval
-             order by last_used_at
-             limit $2
-             for update skip locked
-         )",
-        interval(keep)?,
-        limit,
-    )
-    .execute(db)
-    .await
-    .map(|done| done.rows_affected())
 }

@@ -216,19 +216,3 @@ pub async fn void(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<()> {
     .await
     .map(drop)
 }
-
-/// Deletes up to `limit` tokens that have expired, and returns how many.
-pub async fn sweep(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<u64> {
-    sqlx::query!(
-        "delete from one_time_tokens where hash in (
-             select hash from one_time_tokens where expires_at < now()
-             order by expires_at
-             limit $1
-             for update skip locked
-         )",
-        limit,
-    )
-    .execute(db)
-    .await
-    .map(|done| done.rows_affected())
-}

@@ -203,23 +203,6 @@ pub async fn void(db: impl PgExecutor<'_>, email: &str) -> sqlx::Result<()> {
     .map(drop)
 }
 
-/// Deletes up to `limit` mails older than `keep`, which nobody sends, and returns how many.
-pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx::Result<u64> {
-    sqlx::query!(
-        "delete from outbox where id in (
-             select id from outbox where created_at < now() - $1::interval
-             order by id
-             limit $2
-             for update skip locked
-         )",
-        interval(keep)?,
-        limit,
-    )
-    .execute(db)
-    .await
-    .map(|done| done.rows_affected())
-}
-
 /// Puts off a mail that could not be sent; `false` when it is older than `keep`, and so deleted.
 pub async fn put_off(
     db: impl PgExecutor<'_>,

@@ -1,11 +1,8 @@
 //! Accounts that are to be made as soon as their address is verified.
 
-use std::time::Duration;
-
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use crate::store::interval;
 use crate::store::users::{NewUser, Role};
 
 /// An account that is to be made.
@@ -50,21 +47,4 @@ pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Regi
 /// Deletes a registration that is locked.
 pub async fn delete(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!("delete from registrations where id = $1", id).execute(db).await.map(drop)
-}
-
-/// Deletes up to `limit` registrations of so long ago, and returns how many.
-pub async fn sweep(db: impl PgExecutor<'_>, keep: Duration, limit: i64) -> sqlx::Result<u64> {
-    sqlx::query!(
-        "delete from registrations where id in (
-             select id from registrations where created_at < now() - $1::interval
-             order by created_at
-             limit $2
-             for update skip locked
-         )",
-        interval(keep)?,
-        limit,
-    )
-    .execute(db)
-    .await
-    .map(|done| done.rows_affected())
 }

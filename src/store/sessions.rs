@@ -2,7 +2,6 @@
 
 mod count;
 mod live;
-mod sweep;
 mod touch;
 
 use std::time::Duration;
@@ -20,7 +19,6 @@ use crate::timestamp;
 
 pub use self::count::count;
 pub use self::live::{Live, Wanted, find_live};
-pub use self::sweep::sweep;
 pub use self::touch::{Protected, Touch, Use, protect, touch};
 
 /// A login that stands.

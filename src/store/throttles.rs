@@ -122,22 +122,6 @@ pub async fn clear(
     .map(drop)
 }
 
-/// Deletes up to `limit` buckets that are whole, and returns how many.
-pub async fn sweep(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<u64> {
-    sqlx::query!(
-        "delete from throttles where key in (
-             select key from throttles where full_at < now()
-             order by full_at
-             limit $1
-             for update skip locked
-         )",
-        limit,
-    )
-    .execute(db)
-    .await
-    .map(|done| done.rows_affected())
-}
-
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
