@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::http::Method;
 use axum::http::request::Parts;
+use sqlx::PgConnection;
 
 pub use self::verify::verify;
 use crate::client::Client;
@@ -100,12 +101,12 @@ impl CurrentUser {
             }
             Credential::ApiToken(secret) => {
                 let secret = secret.ok_or(Error::InvalidToken)?;
-                let (hash, taken) = (secret.hash(), app.reserve.take().await);
-                let found = app
-                    .reserve
-                    .run(taken, async |connection| api_tokens::find_live(connection, &hash).await);
-                let (user, scopes) = found.await?.ok_or(Error::InvalidToken)?;
-                (user, Access::ApiToken(scopes))
+                let live = find_api_token(app, &secret.hash()).await?;
+                let live = live.ok_or(Error::InvalidToken)?;
+                if live.touch_due {
+                    app.touches.add_api_token(live.id);
+                }
+                (live.user, Access::ApiToken(live.scopes))
             }
             Credential::Basic(given) => {
                 let (identifier, password) = given.ok_or(Error::InvalidCredentials)?;
@@ -160,6 +161,16 @@ impl CurrentUser {
 impl From<CurrentSession> for CurrentUser {
     fn from(current: CurrentSession) -> Self {
         Self { user: current.live.user.clone(), access: Access::Session(Box::new(current)) }
+    }
+}
+
+/// The API token with a hash, by whichever connection is free first.
+async fn find_api_token(app: &App, hash: &[u8]) -> sqlx::Result<Option<api_tokens::Live>> {
+    let find = async |db: &mut PgConnection| api_tokens::find_live(db, hash).await;
+    tokio::select! {
+        biased;
+        connection = app.reserve.take() => connection?.run(find).await,
+        connection = app.pool.acquire() => find(&mut *connection?).await,
     }
 }
 

@@ -9,43 +9,41 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::store::reserve::{Reserve, Reserved};
-
 /// The most that one statement is asked.
 const MOST: usize = 64;
 /// The most that waits: as many as there may be requests.
 const WAITING: usize = 8192;
 
-/// A connection for a batch, or why there is none.
-pub(crate) type Connection = sqlx::Result<Reserved>;
-
-/// Takes what is to be done, and does it with `run`, at most `at_once` times at a time. Whatever comes
+/// Takes what is to be done, and does it with `run` and a connection, at most `at_once` times at a time. Whatever comes
 /// while all of them are at work, or while there is no connection, waits, and goes together; what comes
 /// alone is done alone. If there is no connection in time, all that wait are told together.
 ///
 /// What takes longer than `patience` no longer counts as at work: it may hang, and others need not.
-pub(crate) fn start<T, F>(
-    reserve: Reserve,
+pub(crate) fn start<T, C, A, F>(
+    acquire: impl Fn() -> A + Send + Sync + 'static,
     at_once: usize,
     patience: Duration,
-    run: impl Fn(Connection, Vec<T>) -> F + Send + 'static,
+    run: impl Fn(sqlx::Result<C>, Vec<T>) -> F + Send + 'static,
 ) -> Sender<T>
 where
     T: Send + 'static,
+    C: Send + 'static,
+    A: Future<Output = sqlx::Result<C>> + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let (sender, waiting) = channel(WAITING);
-    tokio::spawn(gather(waiting, reserve, Arc::new(Semaphore::new(at_once)), patience, run));
+    tokio::spawn(gather(waiting, acquire, Arc::new(Semaphore::new(at_once)), patience, run));
     sender
 }
 
-async fn gather<T, F>(
+async fn gather<T, C, A, F>(
     mut waiting: Receiver<T>,
-    reserve: Reserve,
+    acquire: impl Fn() -> A,
     places: Arc<Semaphore>,
     patience: Duration,
-    run: impl Fn(Connection, Vec<T>) -> F,
+    run: impl Fn(sqlx::Result<C>, Vec<T>) -> F,
 ) where
+    A: Future<Output = sqlx::Result<C>>,
     F: Future<Output = ()> + Send + 'static,
 {
     // The place and the connection first: who comes while there is none joins the batch.
@@ -54,7 +52,7 @@ async fn gather<T, F>(
         if waiting.recv_many(&mut batch, 1).await == 0 {
             return;
         }
-        let connection = reserve.take().await;
+        let connection = acquire().await;
         let most = if connection.is_ok() { MOST } else { WAITING };
         while batch.len() < most
             && let Ok(next) = waiting.try_recv()
@@ -79,7 +77,6 @@ async fn hold(place: OwnedSemaphorePermit, patience: Duration, work: impl Future
 mod tests {
     use std::time::Instant;
 
-    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
     use tokio::sync::oneshot;
     use tokio::time::sleep;
 
@@ -88,7 +85,7 @@ mod tests {
     type Asked = (u32, oneshot::Sender<usize>);
 
     /// Answers how many were asked together; seven panics, and eight takes very long.
-    async fn answer(_: Connection, asked: Vec<Asked>) {
+    async fn answer(_: sqlx::Result<()>, asked: Vec<Asked>) {
         assert!(asked.iter().all(|(number, _)| *number != 7), "seven");
         let long = asked.iter().any(|(number, _)| *number == 8);
         sleep(Duration::from_millis(if long { 60_000 } else { 20 })).await;
@@ -98,9 +95,7 @@ mod tests {
 
     /// Batches, and a database that is not there.
     fn batches(patience: Duration) -> Sender<Asked> {
-        let nowhere = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1);
-        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(1));
-        start(Reserve::new(pool.connect_lazy_with(nowhere)), 1, patience, answer)
+        start(async || Err(sqlx::Error::PoolTimedOut), 1, patience, answer)
     }
 
     async fn ask(batches: &Sender<Asked>, number: u32) -> oneshot::Receiver<usize> {

@@ -45,12 +45,12 @@ impl App {
     /// `metrics`.
     #[must_use]
     pub fn new(config: Config, pool: PgPool, metrics: Metrics) -> Self {
-        let reserve = Reserve::new(pool.clone());
+        let reserve = Reserve::new(&pool, &config);
         Self(Arc::new(Shared {
             hasher: Hasher::new(&config),
             records: Records::new(pool.clone()),
             lookups: Lookups::new(reserve.clone(), &config),
-            touches: Touches::new(reserve.clone(), &config),
+            touches: Touches::new(&pool, &config),
             cookies: Cookies::new(&config),
             metrics: Arc::new(metrics),
             config: Arc::new(config),

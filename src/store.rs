@@ -21,6 +21,7 @@ pub mod users;
 use std::time::Duration;
 
 use log::LevelFilter;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgExecutor, PgPool, Postgres, Transaction};
@@ -32,9 +33,12 @@ use crate::config::Config;
 /// How long a statement waits for a row that another one holds: those that hold one are quick.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long it may take to find or to write down what requests ask: it has waited for a lock by then.
+const QUICK: Duration = Duration::from_secs(3);
+
 /// How long a connection is taken for alive after it was used.
 const ALIVE_FOR: Duration = Duration::from_secs(1);
-/// How soon one that was not must answer: several that hang are tried within the time for one.
+/// How soon one that was not must answer.
 const PONG_WITHIN: Duration = Duration::from_millis(250);
 
 /// A transaction. It is begun in a task of its own: a request that goes away while `BEGIN` is under
@@ -45,21 +49,45 @@ const PONG_WITHIN: Duration = Duration::from_millis(250);
 /// When the database cannot be reached.
 pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
     let pool = pool.clone();
+    // To get a connection, and as long for it to answer.
+    let within = 2 * pool.options().get_acquire_timeout();
     #[expect(clippy::disallowed_methods, reason = "this is the place that may")]
     let begin = async move {
-        match pool.begin().await {
-            Err(error) if is_cut(&error) => pool.begin().await,
-            begun => begun,
+        match timeout(within, pool.begin()).await {
+            Ok(Err(error)) if is_cut(&error) => pool.begin().await,
+            Ok(begun) => begun,
+            Err(late) => Err(sqlx::Error::Io(late.into())),
         }
     };
     tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)?
 }
 
-/// Connections for the service; none is made before it is needed.
+/// Does what is quick with a connection, if there is one. A connection that says nothing for too long is
+/// closed.
+///
+/// # Errors
+/// Those of the connection and of `work`, and an `Io` when that takes too long.
+pub async fn on<T>(
+    connection: sqlx::Result<PoolConnection<Postgres>>,
+    work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+) -> sqlx::Result<T> {
+    let mut connection = connection?;
+    match timeout(QUICK, work(&mut connection)).await {
+        Ok(done) => done,
+        Err(late) => {
+            connection.close_on_drop();
+            Err(sqlx::Error::Io(late.into()))
+        }
+    }
+}
+
+/// Connections for the service, but for the [reserve]; none is made before it is needed.
 #[must_use]
 pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
+    // Whoever gave up may have left a statement under way.
+    let released_within = config.database_statement_timeout + PONG_WITHIN;
     PgPoolOptions::new()
-        .max_connections(config.database_connections)
+        .max_connections(config.database_connections - reserve::share(config))
         .acquire_timeout(config.database_acquire_timeout)
         // For the metrics alone. At a level that the log leaves out, each of these would be decided anew.
         .acquire_time_level(LevelFilter::Info)
@@ -69,11 +97,15 @@ pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
         .before_acquire(|connection, usage| {
             Box::pin(async move {
                 if usage.idle_for > ALIVE_FOR {
-                    // With an error it is closed at once, and the next one is tried.
-                    ask(connection).await?;
+                    // With an error it is closed at once, and another one is made.
+                    ask(connection, PONG_WITHIN).await?;
                 }
                 Ok(true)
             })
+        })
+        // sqlx asks as well, and would wait for an answer until the kernel gives up.
+        .after_release(move |connection, _| {
+            Box::pin(async move { ask(connection, released_within).await.map(|()| true) })
         })
         .connect_lazy_with(with_time_outs(options, config).application_name("portcullis"))
 }
@@ -95,8 +127,8 @@ pub fn with_time_outs(options: PgConnectOptions, config: &Config) -> PgConnectOp
 }
 
 /// Asks a connection whether it is alive.
-async fn ask(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let pong = timeout(PONG_WITHIN, connection.ping()).await;
+async fn ask(connection: &mut PgConnection, within: Duration) -> sqlx::Result<()> {
+    let pong = timeout(within, connection.ping()).await;
     pong.map_err(|late| sqlx::Error::Io(late.into()))?
 }
 

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use serde::Serialize;
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub(super) async fn healthz() -> Json<Health> {
 /// Asks the database; a load balancer sends requests elsewhere while it does not answer.
 #[utoipa::path(get, path = "/readyz", tag = "service", responses((status = OK, body = Health), ReadyProblems))]
 pub(super) async fn readyz(State(app): State<App>) -> Result<Json<Health>> {
-    store::ping(&app.pool).await?;
+    // As every request begins: while others use up the pool, who is logged in is still answered.
+    let connection = app.reserve.take().await?;
+    connection.run(async |db: &mut PgConnection| store::ping(db).await).await?;
     Ok(Json(Health { status: "ok" }))
 }

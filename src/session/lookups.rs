@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
 use super::find::by_use;
-use crate::batch::{self, Connection};
+use crate::batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::store::reserve::Reserve;
+use crate::store::reserve::{Reserve, Reserved};
 use crate::store::sessions::{self, Live, Use, Wanted};
 use crate::telemetry::RequestContext;
 
@@ -38,9 +39,12 @@ impl Lookups {
     #[must_use]
     pub fn new(reserve: Reserve, config: &Config) -> Self {
         let by = by_use(config);
-        let own = reserve.clone();
-        let answer = move |connection, lookups| answer(own.clone(), connection, by, lookups);
-        Self(batch::start(reserve, AT_ONCE, PATIENCE, answer))
+        let answer = move |connection, lookups| answer(connection, by, lookups);
+        let take = move || {
+            let reserve = reserve.clone();
+            async move { reserve.take().await }
+        };
+        Self(batch::start(take, AT_ONCE, PATIENCE, answer))
     }
 
     /// The session that stands behind a record. The statement begins after this is called, so that one
@@ -56,15 +60,19 @@ impl Lookups {
     }
 }
 
-async fn answer(reserve: Reserve, connection: Connection, by: Use, lookups: Vec<Lookup>) {
+async fn answer(connection: sqlx::Result<Reserved>, by: Use, lookups: Vec<Lookup>) {
     // Who asked may be gone by now.
     let lookups: Vec<_> = lookups.into_iter().filter(|lookup| !lookup.answer.is_closed()).collect();
     // What is done for several is a part of one.
     let Some(request) = lookups.first().map(|lookup| lookup.request.clone()) else { return };
     let (wanted, askers): (Vec<_>, Vec<_>) =
         lookups.into_iter().map(|lookup| (lookup.wanted, lookup.answer)).unzip();
-    let found = reserve
-        .run(connection, async |connection| sessions::find_live(connection, &wanted, by).await);
+    let found = async {
+        let find = async |connection: &mut PgConnection| {
+            sessions::find_live(connection, &wanted, by).await
+        };
+        connection?.run(find).await
+    };
     match request.run(found).await {
         Ok(found) => askers.into_iter().zip(found).for_each(|(asker, live)| tell(asker, Ok(live))),
         Err(error) => {

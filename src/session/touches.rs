@@ -1,43 +1,71 @@
-//! Writes down that sessions are in use, off the way of the requests: one statement for many.
+//! Writes down that sessions and API tokens are in use, off the way of the requests: one statement for many.
 
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::mpsc::Sender;
+use uuid::Uuid;
 
 use super::find::by_use;
 use super::records;
-use crate::batch::{self, Connection};
+use crate::batch;
 use crate::config::Config;
-use crate::store::reserve::Reserve;
 use crate::store::sessions::{self, Touch, Use};
+use crate::store::{self, api_tokens};
 
-/// Where uses of sessions are written down.
+type Acquired = sqlx::Result<PoolConnection<Postgres>>;
+
+/// Where uses are written down.
 #[derive(Clone, Debug)]
-pub struct Touches(Sender<Touch>);
+pub struct Touches {
+    sessions: Sender<Touch>,
+    api_tokens: Sender<Uuid>,
+}
 
 impl Touches {
     /// Uses in this database, written down by tasks of the runtime at hand.
     #[must_use]
-    pub fn new(reserve: Reserve, config: &Config) -> Self {
+    pub fn new(pool: &PgPool, config: &Config) -> Self {
         let by = by_use(config);
-        let own = reserve.clone();
-        let write = move |connection, touches| write(own.clone(), connection, by, touches);
+        let write = move |connection, touches| write_sessions(connection, by, touches);
+        let acquire = || {
+            let pool = pool.clone();
+            move || pool.acquire()
+        };
         // One at a time, however long it takes: what hangs must not use up the connections.
-        Self(batch::start(reserve, 1, Duration::MAX, write))
+        Self {
+            sessions: batch::start(acquire(), 1, Duration::MAX, write),
+            api_tokens: batch::start(acquire(), 1, Duration::MAX, write_api_tokens),
+        }
     }
 
-    /// Has a use written down soon, unless too many wait: what is lost is a minute of idle time.
+    /// Has the use of a session written down soon, unless too many wait: what is lost is a minute of idle time.
     pub fn add(&self, touch: Touch) {
-        let _ = self.0.try_send(touch);
+        let _ = self.sessions.try_send(touch);
+    }
+
+    /// Has the use of an API token written down soon, unless too many wait.
+    pub fn add_api_token(&self, id: Uuid) {
+        let _ = self.api_tokens.try_send(id);
     }
 }
 
-async fn write(reserve: Reserve, connection: Connection, by: Use, touches: Vec<Touch>) {
-    let written = reserve.run(connection, async |connection| {
+async fn write_sessions(connection: Acquired, by: Use, touches: Vec<Touch>) {
+    let write = async |connection: &mut PgConnection| {
         sessions::touch(connection, &touches, by, records::SLACK).await
-    });
-    if let Err(error) = written.await {
-        // The sessions stand.
-        tracing::warn!(%error, uses = touches.len(), "uses of sessions were not written down");
+    };
+    tell(store::on(connection, write).await, touches.len());
+}
+
+async fn write_api_tokens(connection: Acquired, ids: Vec<Uuid>) {
+    let write = async |connection: &mut PgConnection| api_tokens::touch(connection, &ids).await;
+    tell(store::on(connection, write).await, ids.len());
+}
+
+fn tell(written: sqlx::Result<()>, uses: usize) {
+    if let Err(error) = written {
+        // What was used stands.
+        tracing::warn!(%error, uses, "uses were not written down");
     }
 }

@@ -128,34 +128,37 @@ pub async fn delete_all(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<
     sqlx::query!("delete from api_tokens where user_id = $1", user_id).execute(db).await.map(drop)
 }
 
-/// The account behind a token that stands, and what the token may do. One statement, which also
-/// writes down, at most once a minute, that it is in use.
-pub async fn find_live(
-    db: impl PgExecutor<'_>,
-    hash: &[u8],
-) -> sqlx::Result<Option<(User, Vec<Scope>)>> {
+/// A token that stands, and whose it is.
+#[derive(Debug)]
+pub struct Live {
+    /// The token.
+    pub id: Uuid,
+    /// The account.
+    pub user: User,
+    /// What the token may do.
+    pub scopes: Vec<Scope>,
+    /// Whether its use should be written down again: at most once a minute.
+    pub touch_due: bool,
+}
+
+/// The token that stands with this hash, with its account.
+pub async fn find_live(db: impl PgExecutor<'_>, hash: &[u8]) -> sqlx::Result<Option<Live>> {
     let row = sqlx::query!(
-        r#"with used as (
-             update api_tokens set last_used_at = now()
-             where id = (
-                 select t.id from api_tokens t join users u on u.id = t.user_id
-                 where t.hash = $1 and (t.expires_at is null or t.expires_at > now())
-                     and u.is_active
-                     and (t.last_used_at is null or t.last_used_at < now() - interval '1 minute')
-                 for update of t skip locked
-             )
-           )
-           select u.id, u.username, u.email, u.email_verified, u.pending_email, u.name, u.role as "role: Role",
-               u.is_active, u.created_at, u.updated_at, u.last_login_at,
-               t.scopes as "scopes: Vec<Scope>"
+        r#"select t.id as token_id, t.scopes as "scopes: Vec<Scope>",
+               coalesce(t.last_used_at < now() - interval '1 minute', true) as "touch_due!",
+               u.id, u.username, u.email, u.email_verified, u.pending_email, u.name, u.role as "role: Role",
+               u.is_active, u.created_at, u.updated_at, u.last_login_at
            from api_tokens t join users u on u.id = t.user_id
            where t.hash = $1 and (t.expires_at is null or t.expires_at > now()) and u.is_active"#,
         hash,
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| {
-        let user = User {
+    Ok(row.map(|row| Live {
+        id: row.token_id,
+        scopes: row.scopes,
+        touch_due: row.touch_due,
+        user: User {
             id: row.id,
             username: row.username,
             email: row.email,
@@ -167,7 +170,26 @@ pub async fn find_live(
             created_at: row.created_at,
             updated_at: row.updated_at,
             last_login_at: row.last_login_at,
-        };
-        (user, row.scopes)
+        },
     }))
+}
+
+/// Writes down that tokens are in use, those that nobody holds. Nobody waits for a disk or a standby to have it.
+pub async fn touch(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update api_tokens t set last_used_at = now()
+         from (
+             select held.id
+             from api_tokens held
+             cross join set_config('synchronous_commit', 'off', true)
+             where held.id = any($1)
+                 and coalesce(held.last_used_at < now() - interval '1 minute', true)
+             for update of held skip locked
+         ) used
+         where t.id = used.id",
+        ids,
+    )
+    .execute(db)
+    .await
+    .map(drop)
 }

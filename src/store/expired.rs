@@ -40,26 +40,39 @@ pub struct Batch {
     pub limit: i64,
 }
 
-/// Deletes from a table by the time in a column, and returns that of each row.
+/// Deletes from a table by the time in a column, and returns that of each row as `at`, with other columns.
+///
+/// The bounds are subqueries, so that the planner does not look for them among rows that were just deleted:
+/// that would take longer than the rest.
+#[rustfmt::skip]
 macro_rules! delete {
-    ($connection:expr, $batch:expr, $table:literal, $column:literal $(, $and:literal)?) => {
-        sqlx::query_scalar!(
+    ($connection:expr, $batch:expr, $table:literal, $column:literal, $and:literal, $columns:literal) => {
+        sqlx::query!(
             "with due as (
                  select ctid, " + $column + " as at from " + $table + "
-                 where " + $column + " >= $1 and " + $column + " < now() - $2::interval "
-                 $(+ $and)? +
-                 " order by " + $column + "
+                 where " + $column + " >= (select $1::timestamptz)
+                     and " + $column + " < (select now() - $2::interval) " + $and + "
+                 order by " + $column + "
                  limit $3
                  for update of " + $table + " skip locked
              )
              delete from " + $table + " t using due where t.ctid = due.ctid
-             returning due.at as \"at!\"",
+             returning due.at as \"at!\"" + $columns,
             $batch.after,
             interval($batch.keep)?,
             $batch.limit,
         )
-        .fetch_all($connection)
-        .await
+        .fetch_all(&mut *$connection)
+        .await?
+    };
+    ($connection:expr, $batch:expr, $table:literal, $column:literal, $and:literal) => {
+        delete!($connection, $batch, $table, $column, $and, "")
+            .into_iter()
+            .map(|gone| gone.at)
+            .collect()
+    };
+    ($connection:expr, $batch:expr, $table:literal, $column:literal) => {
+        delete!($connection, $batch, $table, $column, "")
     };
 }
 
@@ -100,8 +113,15 @@ impl Expiring {
         connection: &mut PgConnection,
         batch: Batch,
     ) -> sqlx::Result<Vec<OffsetDateTime>> {
-        match self {
-            Self::Sessions => delete_sessions(connection, batch).await,
+        Ok(match self {
+            Self::Sessions => {
+                let gone =
+                    delete!(connection, batch, "sessions", "expires_at", "", ", t.record_id");
+                let gone = gone.into_iter().map(|gone| (gone.record_id, gone.at));
+                let (records, times): (Vec<_>, _) = gone.unzip();
+                session_records::delete(connection, &records).await?;
+                times
+            }
             Self::SessionRecords => delete!(
                 connection,
                 batch,
@@ -115,32 +135,6 @@ impl Expiring {
             Self::OneTimeTokens => delete!(connection, batch, "one_time_tokens", "expires_at"),
             Self::Outbox => delete!(connection, batch, "outbox", "created_at"),
             Self::Registrations => delete!(connection, batch, "registrations", "created_at"),
-        }
+        })
     }
-}
-
-async fn delete_sessions(
-    connection: &mut PgConnection,
-    batch: Batch,
-) -> sqlx::Result<Vec<OffsetDateTime>> {
-    let ended = sqlx::query!(
-        "with due as (
-             select ctid from sessions
-             where expires_at >= $1 and expires_at < now() - $2::interval
-             order by expires_at
-             limit $3
-             for update skip locked
-         )
-         delete from sessions s using due where s.ctid = due.ctid
-         returning s.record_id, s.expires_at",
-        batch.after,
-        interval(batch.keep)?,
-        batch.limit,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let ended = ended.into_iter().map(|ended| (ended.record_id, ended.expires_at));
-    let (records, times): (Vec<_>, Vec<_>) = ended.unzip();
-    session_records::delete(connection, &records).await?;
-    Ok(times)
 }

@@ -1,134 +1,178 @@
-//! Connections at hand for what every request asks first: who is calling.
+//! Connections for what every request asks first: who is calling.
 //!
-//! Between two lookups they do not go back to the pool, which would ask each whether it is alive: a lookup
-//! is one round trip. Nor are they left to those who wait for a row that somebody has locked.
+//! They are none of the pool's. That asks each whether it is alive when it comes back, and before it is used
+//! again: a lookup is one round trip. Nor can they all be taken by those who wait for a row that is locked.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use super::{ask, is_cut};
+use super::{PONG_WITHIN, QUICK, ask, is_cut};
+use crate::config::Config;
 
-/// How many there are, of a pool of at least four times as many.
-const MOST: u32 = 2;
+/// How many there are: one in so many of all connections, and no more than that.
 const SHARE: u32 = 4;
+const MOST: u32 = 4;
 /// How often those that nobody uses are asked whether they are alive: sooner than firewalls forget them.
 const ASK_EVERY: Duration = Duration::from_secs(15);
-/// How long one is kept from the pool, which closes those that are old.
-const KEEP: Duration = Duration::from_secs(300);
-/// How long it may take to find or to write down what requests ask: it has waited for a lock by then.
-const QUICK: Duration = Duration::from_secs(3);
+/// How long one is used. Poolers and failovers count on connections that end.
+const KEEP: Duration = Duration::from_secs(30 * 60);
+/// When PostgreSQL itself gives it up: nobody would wait for it any more.
+const STATEMENT_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// Connections at hand; a clone is the same ones.
+/// How many of the connections that there may be are kept for who is calling.
+pub(super) fn share(config: &Config) -> u32 {
+    (config.database_connections / SHARE).clamp(1, MOST)
+}
+
+/// The connections; a clone is the same ones.
 #[derive(Clone, Debug)]
 pub struct Reserve(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    pool: PgPool,
-    idle: Mutex<Vec<Reserved>>,
+    options: PgConnectOptions,
+    connect_within: Duration,
+    places: Arc<Semaphore>,
+    idle: Mutex<Vec<Kept>>,
 }
 
-/// A connection that may be put back.
 #[derive(Debug)]
-pub struct Reserved {
-    connection: PoolConnection<Postgres>,
+struct Kept {
+    connection: PgConnection,
     since: Instant,
 }
 
+/// A connection that somebody has.
+#[derive(Debug)]
+pub struct Reserved {
+    kept: Kept,
+    shared: Arc<Shared>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// How it went.
+enum Outcome<T> {
+    Done(T),
+    /// The connection is over; nobody knows what it did.
+    Cut(sqlx::Error),
+}
+
 impl Reserve {
-    /// Some of the pool's connections, once they are needed, in the runtime at hand.
+    /// Connections to where the pool's lead, made when they are needed, in the runtime at hand.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        let shared = Arc::new(Shared { pool, idle: Mutex::default() });
+    pub fn new(pool: &PgPool, config: &Config) -> Self {
+        let options = PgConnectOptions::clone(&pool.connect_options());
+        let shared = Arc::new(Shared {
+            options: options.options([("statement_timeout", STATEMENT_TIMEOUT.as_millis())]),
+            connect_within: config.database_acquire_timeout,
+            places: Arc::new(Semaphore::new(share(config) as usize)),
+            idle: Mutex::default(),
+        });
         tokio::spawn(keep_alive(Arc::downgrade(&shared)));
         Self(shared)
     }
 
-    /// One that is at hand, or else one of the pool's.
+    /// The next one that is free.
     ///
     /// # Errors
     /// When there is none in time.
     pub async fn take(&self) -> sqlx::Result<Reserved> {
-        let at_hand = self.0.idle().pop();
-        match at_hand {
-            Some(reserved) => Ok(reserved),
-            None => self.0.acquire().await,
-        }
+        let place = timeout(self.0.connect_within, Arc::clone(&self.0.places).acquire_owned());
+        let place = place.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        self.0.fill(place.map_err(|_| sqlx::Error::PoolClosed)?).await
     }
+}
 
-    /// Does, with one that was [taken](Self::take), what is quick and may be done twice. It is, once, when the
-    /// connection turns out to have been cut.
+impl Reserved {
+    /// Does what is quick, and may be done twice: it is done again when the connection turns out to have been
+    /// cut.
     ///
     /// # Errors
-    /// That of the taking, those of `work`, and an `Io` when that takes too long. The connection is closed
-    /// then: whoever got it next would wait for it, too.
+    /// Those of `work`, and an `Io` when that takes too long.
     pub async fn run<T>(
-        &self,
-        taken: sqlx::Result<Reserved>,
+        mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Copy,
     ) -> sqlx::Result<T> {
-        match self.try_once(taken?, work).await? {
-            Ok(done) => Ok(done),
-            Err(_cut) => self.try_once(self.0.acquire().await?, work).await?,
+        let mut outcome = self.try_once(work).await?;
+        if let Outcome::Cut(_) = outcome {
+            self.kept = self.shared.connect().await?;
+            outcome = self.try_once(work).await?;
+        }
+        match outcome {
+            Outcome::Done(done) => {
+                // Otherwise it is closed: an answer may be on its way that was not waited for.
+                self.shared.idle().push(self.kept);
+                Ok(done)
+            }
+            Outcome::Cut(error) => Err(error),
         }
     }
 
-    /// The inner error is that of a connection that was cut.
     async fn try_once<T>(
-        &self,
-        mut reserved: Reserved,
-        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Copy,
-    ) -> sqlx::Result<sqlx::Result<T>> {
-        match timeout(QUICK, work(&mut reserved.connection)).await {
-            Ok(Ok(done)) => {
-                self.0.put_back(reserved);
-                Ok(Ok(done))
-            }
-            // What is dropped goes to the pool, which asks it whether it is alive.
-            Ok(Err(error)) if is_cut(&error) => Ok(Err(error)),
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<Outcome<T>> {
+        match timeout(QUICK, work(&mut self.kept.connection)).await {
+            Ok(Ok(done)) => Ok(Outcome::Done(done)),
+            Ok(Err(error)) if is_cut(&error) => Ok(Outcome::Cut(error)),
             Ok(Err(error)) => Err(error),
-            Err(late) => {
-                reserved.connection.close_on_drop();
-                Err(sqlx::Error::Io(late.into()))
-            }
+            Err(late) => Err(sqlx::Error::Io(late.into())),
         }
     }
 }
 
 impl Shared {
-    async fn acquire(&self) -> sqlx::Result<Reserved> {
-        Ok(Reserved { connection: self.pool.acquire().await?, since: Instant::now() })
+    async fn fill(self: &Arc<Self>, place: OwnedSemaphorePermit) -> sqlx::Result<Reserved> {
+        let idle = self.idle().pop();
+        let kept = match idle {
+            Some(kept) => kept,
+            None => self.connect().await?,
+        };
+        Ok(Reserved { kept, shared: Arc::clone(self), _place: place })
     }
 
-    fn put_back(&self, reserved: Reserved) {
-        let most = MOST.min(self.pool.options().get_max_connections() / SHARE) as usize;
-        let mut idle = self.idle();
-        if idle.len() < most && reserved.since.elapsed() < KEEP && !self.pool.is_closed() {
-            idle.push(reserved);
+    async fn connect(&self) -> sqlx::Result<Kept> {
+        let connection = PgConnection::connect_with(&self.options);
+        let connection = timeout(self.connect_within, connection).await;
+        let connection = connection.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        Ok(Kept { connection, since: Instant::now() })
+    }
+
+    /// Has one that nobody uses replaced if it is old or does not answer.
+    async fn look_after(&self, mut kept: Kept) -> sqlx::Result<()> {
+        if kept.since.elapsed() > KEEP || ask(&mut kept.connection, PONG_WITHIN).await.is_err() {
+            kept = self.connect().await?;
         }
+        self.idle().push(kept);
+        Ok(())
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Reserved>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Kept>> {
         // Every change of it is one call.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks those that nobody uses whether they are alive, for as long as somebody has the reserve.
+/// Looks after those that nobody uses, for as long as somebody has the reserve.
 async fn keep_alive(reserve: Weak<Shared>) {
     loop {
         sleep(ASK_EVERY).await;
-        let Some(reserve) = reserve.upgrade() else { return };
-        let idle = std::mem::take(&mut *reserve.idle());
-        for mut reserved in idle {
-            if ask(&mut reserved.connection).await.is_ok() {
-                reserve.put_back(reserved);
-            } else {
-                reserved.connection.close_on_drop();
+        let Some(shared) = reserve.upgrade() else { return };
+        let count = shared.idle().len();
+        for _ in 0..count {
+            let Ok(_place) = Arc::clone(&shared.places).try_acquire_owned() else { break };
+            // The one that was not used for longest.
+            let oldest = {
+                let mut idle = shared.idle();
+                if idle.is_empty() { break } else { idle.remove(0) }
+            };
+            if let Err(error) = shared.look_after(oldest).await {
+                tracing::debug!(%error, "a connection was lost");
             }
         }
     }

@@ -161,10 +161,16 @@ impl TestApp {
 
     /// Waits until a session is written down as used within the last minute.
     pub async fn touched(&self) {
-        let used =
-            "select exists (select from sessions where last_seen_at > now() - interval '1 minute')";
+        self.used("sessions", "last_seen_at").await;
+    }
+
+    /// Waits until a row has a time of the last minute.
+    pub async fn used(&self, table: &str, column: &str) {
+        let used = format!(
+            "select exists (select from {table} where {column} > now() - interval '1 minute')"
+        );
         let written = async {
-            while !sqlx::query_scalar::<_, bool>(used).fetch_one(&self.pool).await.unwrap() {
+            while !sqlx::query_scalar::<_, bool>(&used).fetch_one(&self.pool).await.unwrap() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -5,31 +5,49 @@ use std::time::{Duration, Instant};
 use portcullis::metrics::Metrics;
 use portcullis::state::App;
 use portcullis::store;
+use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::TestApp;
-use crate::app::serve;
+use crate::app::{PASSWORD, serve};
 use crate::proxy::Proxy;
 
 #[tokio::test]
 async fn connections_that_hang_are_done_without_within_seconds() {
-    let app = TestApp::with(|config| config.database_connections = 4).await;
+    let app = TestApp::with(|config| {
+        config.database_connections = 4;
+        config.database_statement_timeout = Duration::from_secs(1);
+    });
+    let app = app.await;
     let user = app.user().await;
     let proxy = Proxy::before(app.database_options()).await;
     let pool = store::pool(proxy.options.clone(), &app.config);
     let base = serve(App::new(app.config.clone(), pool.clone(), Metrics::default())).await;
     let user = user.at(&base);
-    // As many as there may be.
-    let mut held = vec![];
-    for _ in 0..4 {
-        held.push(pool.acquire().await.unwrap());
-    }
-    drop(held);
     user.get("/me").await.ok();
+    // As many as there may be, each with a statement under way.
+    let mut under_way = JoinSet::new();
+    for _ in 0..3 {
+        let mut connection = pool.acquire().await.unwrap();
+        under_way.spawn(async move {
+            sqlx::query("select pg_sleep(60)").execute(&mut *connection).await
+        });
+    }
     proxy.hang();
+    under_way.shutdown().await;
     let begun = Instant::now();
     user.get("/me").await.problem(503, "database_unavailable");
     loop {
         let answer = user.get("/me").await;
+        if answer.code == 200 {
+            break;
+        }
+        answer.problem(503, "database_unavailable");
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not recover");
+    }
+    let login = json!({"identifier": user.username(), "password": PASSWORD});
+    loop {
+        let answer = app.anonymous().at(&base).post("/login", login.clone()).await;
         if answer.code == 200 {
             break;
         }

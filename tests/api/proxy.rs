@@ -34,18 +34,19 @@ impl Proxy {
         let proxy = Self { options: through, hang: hang.clone(), asked: Arc::clone(&asked) };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (from_client, to_client) = split(Box::new(client) as Box<dyn Stream>);
-                let (from_server, to_server) = split(connect(&options).await);
+                let (mut from_client, mut to_client) = split(Box::new(client) as Box<dyn Stream>);
+                let (mut from_server, mut to_server) = split(connect(&options).await);
                 let (mut hang, asked) = (hang.subscribe(), Arc::clone(&asked));
                 tokio::spawn(async move {
                     let answered = AtomicBool::new(true);
-                    let questions = pass_on(from_client, to_server, || {
+                    let questions = pass_on(&mut from_client, &mut to_server, || {
                         if answered.swap(false, Ordering::SeqCst) {
                             asked.fetch_add(1, Ordering::SeqCst);
                         }
                     });
-                    let answers =
-                        pass_on(from_server, to_client, || answered.store(true, Ordering::SeqCst));
+                    let answers = pass_on(&mut from_server, &mut to_client, || {
+                        answered.store(true, Ordering::SeqCst);
+                    });
                     tokio::select! {
                         () = questions => {}
                         () = answers => {}
@@ -82,8 +83,8 @@ async fn connect(options: &PgConnectOptions) -> Box<dyn Stream> {
 }
 
 async fn pass_on(
-    mut from: ReadHalf<Box<dyn Stream>>,
-    mut to: WriteHalf<Box<dyn Stream>>,
+    from: &mut ReadHalf<Box<dyn Stream>>,
+    to: &mut WriteHalf<Box<dyn Stream>>,
     said: impl Fn(),
 ) {
     let mut said_now = vec![0; 64 * 1024];

@@ -50,6 +50,7 @@ async fn who_is_calling_is_one_statement() {
     let token =
         app.with_token(&user.token(json!({"name": "t", "scopes": ["read", "write"]})).await);
     token.get("/me").await.ok();
+    app.used("api_tokens", "last_used_at").await;
     let statements = Statements::default();
     let subscriber = tracing_subscriber::registry().with(statements.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -76,7 +77,7 @@ async fn who_is_calling_is_one_statement() {
     for statement in ["select w.at", "update sessions s"] {
         let sent = sent.iter().filter(|sent| sent.starts_with(statement)).count();
         println!("30 requests at once: {sent} x {statement}");
-        assert!((1..=20).contains(&sent), "{statement}");
+        assert!((1..=10).contains(&sent), "{statement}");
     }
     let login = json!({"identifier": user.username(), "password": PASSWORD});
     let browser = app.anonymous();

@@ -47,7 +47,7 @@ pub async fn touch(
     by: Use,
     slack: Duration,
 ) -> sqlx::Result<()> {
-    let touched = sqlx::query!(
+    sqlx::query!(
         "update sessions s
          set last_seen_at = used.last_seen_at, expires_at = used.expires_at, ends_at = used.ends_at,
              network4 = case family(used.network) when 4 then coalesce(s.network4, used.network) else s.network4 end,
@@ -61,8 +61,7 @@ pub async fn touch(
              where held.expires_at > now() and held.last_seen_at < w.last_seen_at - $7::interval
              for update of held skip locked
          ) used
-         where s.id = used.id
-         returning s.record_id, s.ends_at",
+         where s.id = used.id",
         &each(touches, |touch| touch.id) as _,
         &each(touches, |touch| touch.record_id.as_str()) as _,
         &each(touches, |touch| touch.last_seen_at) as _,
@@ -71,23 +70,22 @@ pub async fn touch(
         &each(touches, |touch| touch.network.as_deref()) as _,
         interval(by.touch_after)?,
     )
-    .fetch_all(&mut *connection)
+    .execute(&mut *connection)
     .await?;
     if by.refresh {
         // The sessions would fall with their records.
         sqlx::query!(
             "update session_records r
-             set expiry_date = greatest(r.expiry_date, held.ends_at + $3::interval)
+             set expiry_date = due.ends_at + $2::interval
              from (
-                 select held.id, w.ends_at
-                 from unnest($1::text[], $2::timestamptz[]) as w (id, ends_at)
-                 join session_records held on held.id = w.id
+                 select held.id, s.ends_at
+                 from sessions s join session_records held on held.id = s.record_id
                  cross join set_config('synchronous_commit', 'off', true)
+                 where s.id = any($1) and held.expiry_date < s.ends_at + $2::interval
                  for update of held skip locked
-             ) held
-             where r.id = held.id",
-            &each(&touched, |touched| touched.record_id.as_str()) as _,
-            &each(&touched, |touched| touched.ends_at) as _,
+             ) due
+             where r.id = due.id",
+            &each(touches, |touch| touch.id) as _,
             interval(slack)?,
         )
         .execute(connection)
