@@ -7,15 +7,15 @@ import itertools
 import shutil
 import signal
 import sys
-import tempfile
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlencode
 
 from playwright.sync_api import Error, sync_playwright
 
-from servers import PASSWORD, Service, Site, free_port
+from checks import check, finish
+from programs import end, free_port, working_directory
+from servers import PASSWORD, Service, Site
 from tables import APP, ATTEMPTS, OPERATIONS
 
 HOSTS = "MAP *.example.com 127.0.0.1, MAP *.example.org 127.0.0.1"
@@ -113,29 +113,17 @@ class Visitor:
         }
 
 
-class Report:
-    """Counts what held, and says what did not."""
-
-    def __init__(self):
-        self.passed = self.failed = 0
-
-    def check(self, name, seen, wanted):
-        """Compares two dictionaries."""
-        faults = [
-            f"{key} is {seen.get(key)!r}, not {value!r}"
-            for key, value in wanted.items()
-            if seen.get(key) != value
-        ]
-        if faults:
-            self.failed += 1
-            print(f"FAILED {name}: {'; '.join(faults)[:300]}", flush=True)
-        else:
-            self.passed += 1
-            print(f"ok {name}", flush=True)
-        return not faults
+def compare(name, seen, wanted):
+    """Checks that what was seen has all that was wanted."""
+    faults = [
+        f"{key} is {seen.get(key)!r}, not {value!r}"
+        for key, value in wanted.items()
+        if seen.get(key) != value
+    ]
+    return check(name, not faults, seen="; ".join(faults)[:300])
 
 
-def app_works(report, browser, scene):
+def app_works(browser, scene):
     with Visitor(browser, scene) as visitor:
         for script, answer, cookie in APP:
             before = visitor.session_cookie()
@@ -149,14 +137,14 @@ def app_works(report, browser, scene):
                 fate = "gone" if before else "none"
             else:
                 fate = "kept" if before == after else "new"
-            report.check(
+            compare(
                 f"{scene.name}, the app: {script}",
                 {"answer": seen, "cookie": fate},
                 {"answer": answer, "cookie": cookie},
             )
 
 
-def attempts_fail(report, browser, scene, service, kind, read):
+def attempts_fail(browser, scene, service, kind, read):
     """While somebody is logged in, nothing comes of them."""
     with Visitor(browser, scene) as victim:
         before = None
@@ -171,22 +159,22 @@ def attempts_fail(report, browser, scene, service, kind, read):
             except (Error, OSError) as error:
                 seen = {"it": str(error)}
             name = f"{scene.name}, {kind} may not: {script}"
-            if not report.check(name, seen, {"it": wanted} | before):
+            if not compare(name, seen, {"it": wanted} | before):
                 # What came of it does not matter to the next attempt.
                 before = None
 
 
-def attempts_succeed(report, browser, scene, service):
+def attempts_succeed(browser, scene, service):
     """From the allowed origin, so that it is the origin that stops the others."""
     with Visitor(browser, scene) as visitor:
         for script, _, wanted in ATTEMPTS:
             visitor.register()
             seen = visitor.attempt(service, scene.app, script, wanted)
             name = f"{scene.name}, the app may: {script}"
-            report.check(name, {"it": seen}, {"it": wanted})
+            compare(name, {"it": seen}, {"it": wanted})
 
 
-def swagger_ui_is_not_framed(report, browser, scene, service):
+def swagger_ui_is_not_framed(browser, scene, service):
     with urllib.request.urlopen(f"{service.address}/swagger-ui/", timeout=10) as answer:
         policy = answer.headers.get("content-security-policy", "").split(";")
         seen = {
@@ -195,7 +183,7 @@ def swagger_ui_is_not_framed(report, browser, scene, service):
             ),
             "x-content-type-options": answer.headers.get("x-content-type-options"),
         }
-    report.check(
+    compare(
         f"{scene.name}, Swagger UI says that it is not to be framed",
         seen,
         {"frame-ancestors 'none'": True, "x-content-type-options": "nosniff"},
@@ -204,14 +192,14 @@ def swagger_ui_is_not_framed(report, browser, scene, service):
         for kind in ("same_site", "other_site"):
             visitor.open(getattr(scene, kind))
             visitor.tab.evaluate("embed('iframe', '/swagger-ui/')")
-            report.check(
+            compare(
                 f"{scene.name}, {kind} cannot frame Swagger UI",
                 {"shown": visitor.tab.frames[1].url.startswith(scene.service)},
                 {"shown": False},
             )
 
 
-def swagger_ui_works(report, browser, scene):
+def swagger_ui_works(browser, scene):
     faults = []
 
     def requested(request):
@@ -244,13 +232,13 @@ def swagger_ui_works(report, browser, scene):
                     block.locator("textarea").fill(body.replace("alice", name))
                 block.locator(".execute").click()
                 answer = block.locator(".live-responses-table .response-col_status")
-                report.check(
+                compare(
                     f"{scene.name}, Swagger UI: {operation}",
                     {"status": answer.last.inner_text().split()[0]},
                     {"status": status},
                 )
         finally:
-            report.check(
+            compare(
                 f"{scene.name}, Swagger UI: no errors, and nothing from elsewhere",
                 {"faults": faults},
                 {"faults": []},
@@ -277,55 +265,43 @@ def scenes(service, app, sibling, stranger):
     ]
 
 
-def stop(number, _):
-    """An end that stops what was started, too."""
-    sys.exit(f"ended by {signal.Signals(number).name}")
-
-
 def main():
-    signal.signal(signal.SIGTERM, stop)
     # A page may wait for what never comes.
-    signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGALRM, end)
     signal.alarm(LIMIT)
-    report = Report()
     port = free_port()
     named, local = scenes(port, Site().port, Site().port, Site().port)
     allowed = [named.app, local.app]
     if "--allow-all" in sys.argv[1:]:
         allowed += [named.same_site, local.same_site, named.other_site]
 
-    with tempfile.TemporaryDirectory() as directory:
-        # Root's PostgreSQL runs as somebody else, who must get in.
-        Path(directory).chmod(0o755)
-        with (
-            Service(directory, port, named.service, allowed) as service,
-            sync_playwright() as playwright,
-            playwright.chromium.launch(
-                executable_path=shutil.which("chromium"),
-                args=["--no-sandbox", f"--host-resolver-rules={HOSTS}"],
-            ) as browser,
-        ):
-            for check, scene, *more in [
-                (app_works, named),
-                (attempts_fail, named, service, "same_site", "200"),
-                (attempts_fail, named, service, "other_site", "401"),
-                (attempts_succeed, named, service),
-                (swagger_ui_is_not_framed, named, service),
-                (swagger_ui_works, named),
-                (app_works, local),
-                (attempts_fail, local, service, "same_site", "200"),
-                (attempts_fail, local, service, "other_site", "401"),
-                (swagger_ui_works, local),
-            ]:
-                try:
-                    check(report, browser, scene, *more)
-                except (Error, OSError) as error:
-                    name = f"{scene.name}, {check.__name__}"
-                    report.check(name, {"it": str(error)}, {"it": "done"})
-
-    print(f"{report.passed} passed, {report.failed} failed")
-    return 1 if report.failed or not report.passed else 0
+    with (
+        working_directory() as directory,
+        Service(directory, port, named.service, allowed) as service,
+        sync_playwright() as playwright,
+        playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", f"--host-resolver-rules={HOSTS}"],
+        ) as browser,
+    ):
+        service.log_in()
+        for part, scene, *more in [
+            (app_works, named),
+            (attempts_fail, named, service, "same_site", "200"),
+            (attempts_fail, named, service, "other_site", "401"),
+            (attempts_succeed, named, service),
+            (swagger_ui_is_not_framed, named, service),
+            (swagger_ui_works, named),
+            (app_works, local),
+            (attempts_fail, local, service, "same_site", "200"),
+            (attempts_fail, local, service, "other_site", "401"),
+            (swagger_ui_works, local),
+        ]:
+            try:
+                part(browser, scene, *more)
+            except (Error, OSError) as error:
+                check(f"{scene.name}, {part.__name__}", False, seen=error)
+    finish()
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+main()

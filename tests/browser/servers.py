@@ -1,9 +1,6 @@
 """What the browser talks to: the service, and sites with one page."""
 
 import json
-import os
-import socket
-import subprocess
 import threading
 import time
 import urllib.request
@@ -12,13 +9,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import programs
+
 # With a "=", so that a form can send it as text/plain within JSON.
 PASSWORD = "correct=horse battery staple"
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -43,65 +37,27 @@ class Site(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
-class Service:
-    """The service with a PostgreSQL of its own, an admin to watch it by, and bob."""
+class Service(programs.Service):
+    """The service, which an admin watches."""
 
     def __init__(self, directory, port, public_url, allowed_origins):
-        self.address = f"http://127.0.0.1:{port}"
-        self.log_path = Path(directory, "log")
-        self.token = None
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("PORTCULLIS_")
-        }
-        environment |= {
-            "DATABASE_URL": "",
-            "PORTCULLIS_DATA_DIR": str(Path(directory, "data")),
-            "PORTCULLIS_LISTEN": f"127.0.0.1:{port}",
+        settings = {
             "PORTCULLIS_PUBLIC_URL": public_url,
             "PORTCULLIS_ALLOWED_ORIGINS": ",".join(allowed_origins),
-            "PORTCULLIS_BCRYPT_COST": "4",
             "PORTCULLIS_THROTTLE": "off",
             "PORTCULLIS_LOG_FORMAT": "json",
             "PORTCULLIS_ADMIN_USERNAME": "admin",
             "PORTCULLIS_ADMIN_PASSWORD": PASSWORD,
         }
-        # Not in our working directory, where a .env may be.
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [Path(os.environ["PORTCULLIS_BIN"]).absolute()],
-                cwd=directory,
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
+        super().__init__(directory, port, settings)
+        self.address = f"http://127.0.0.1:{port}"
+        self.token = None
 
-    def __enter__(self):
-        try:
-            self.wait_until_ready()
-            login = {"identifier": "admin", "password": PASSWORD, "transport": "token"}
-            self.token = self.request("/login", login)["token"]
-            self.request("/users", {"username": "bob", "password": PASSWORD})
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
-
-    def wait_until_ready(self):
-        for _ in range(600):
-            if self.process.poll() is not None:
-                break
-            try:
-                self.request("/readyz")
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise RuntimeError(f"the service did not start:\n{self.log_path.read_text()}")
+    def log_in(self):
+        """Logs the admin in, who makes bob."""
+        login = {"identifier": "admin", "password": PASSWORD, "transport": "token"}
+        self.token = self.request("/login", login)["token"]
+        self.request("/users", {"username": "bob", "password": PASSWORD})
 
     def request(self, path, body=None):
         """The answer to the admin, who is no browser."""
@@ -114,7 +70,7 @@ class Service:
             return json.load(answer)
 
     def log_end(self):
-        return self.log_path.stat().st_size
+        return self.log.stat().st_size
 
     def answers(self, begin, count):
         """The requests since the log ended at `begin`, as `METHOD STATUS`; waits for so many."""
@@ -126,7 +82,7 @@ class Service:
         return answers
 
     def logged(self, begin):
-        with self.log_path.open("rb") as log:
+        with self.log.open("rb") as log:
             log.seek(begin)
             lines = [line for line in log if line[:1] == b"{" and line[-1:] == b"\n"]
         entries = map(json.loads, lines)

@@ -3,17 +3,16 @@
 import copy
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import kubernetes_validate
-import servers
 import yaml
-from checks import check, finish
 
-ROOT = Path(__file__).parents[2]
+from checks import check, finish
+from programs import Service, answers, free_port, working_directory
+from tree import ROOT
+
 # The oldest that the file is for, and the newest that is known.
 KUBERNETES = ["1.30", kubernetes_validate.latest_version()]
 # What src/command/serve.rs gives the mails and the connections to PostgreSQL after the grace period.
@@ -155,19 +154,11 @@ def rights(manifest):
         check("its secrets are from the Secret", secrets, *["secretKeyRef" in entry["valueFrom"] for entry in secrets])
 
 
-def answers(port, path):
-    try:
-        return servers.ask(port, "GET", path).status == 200
-    except OSError:
-        return False
-
-
 def probes(directory, container):
-    port, metrics = servers.free_port(), servers.free_port()
+    port, metrics = free_port(), free_port()
     settings = values(container) | {"PORTCULLIS_METRICS_LISTEN": f"127.0.0.1:{metrics}"}
     paths = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
-    with servers.service(directory, port, settings) as service:
-        service.wait_for(port, paths["readinessProbe"])
+    with Service(directory, port, settings):
         check("the service starts with the manifest's settings", True)
         for name, path in paths.items():
             check(f"it answers the {name}", answers(port, path))
@@ -179,10 +170,7 @@ def main():
     compose = yaml.safe_load(text("docker-compose.yml"))
     command = [os.environ["PORTCULLIS_BIN"], "--help"]
     help_text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    directory = tempfile.mkdtemp()
-    # PostgreSQL does not run as root, and its own account must reach the data.
-    Path(directory).chmod(0o755)
-    try:
+    with working_directory() as directory:
         schemas(manifest, compose, directory)
         names(compose, help_text)
         selectors(manifest)
@@ -190,8 +178,6 @@ def main():
         replacement(one(manifest, "Deployment"), compose, help_text)
         rights(manifest)
         probes(directory, container_of(one(manifest, "Deployment")))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
     finish()
 
 

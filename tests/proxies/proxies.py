@@ -1,20 +1,16 @@
 """Real proxies, with their files in deploy/."""
 
-import re
 from pathlib import Path
 
-import servers
+from programs import Process, answers
+from tree import adapted
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 
+class Proxy(Process):
+    """One that is ready when the app is reached through it."""
 
-def adapted(name, replacements):
-    """A file in deploy/, on our ports, under our names and without TLS."""
-    text = DEPLOY.joinpath(name).read_text()
-    for pattern, replacement, count in replacements:
-        text, replaced = re.subn(pattern, replacement, text)
-        assert replaced == count, f"deploy/{name}: {replaced} times {pattern}"
-    return text
+    def is_ready(self):
+        return answers(self.port, "/public/", "app.localhost")
 
 
 def nginx(directory, port, service_port, app_port):
@@ -33,7 +29,7 @@ def nginx(directory, port, service_port, app_port):
         "daemon off; master_process off; pid nginx.pid; error_log stderr;\nevents {}\n"
         f"http {{\naccess_log off;\n{temporary}{text}}}\n"
     )
-    return servers.Process(directory, ["nginx", "-p", directory, "-e", "stderr", "-c", str(configuration)])
+    return Proxy(directory, port, ["nginx", "-p", directory, "-e", "stderr", "-c", str(configuration)])
 
 
 def traefik(directory, port, service_port, app_port):
@@ -47,7 +43,7 @@ def traefik(directory, port, service_port, app_port):
     # A traefik.yml it would take for its static configuration.
     configuration = Path(directory, "dynamic.yml")
     configuration.write_text(text)
-    return servers.Process(directory, [
+    return Proxy(directory, port, [
         "traefik",
         f"--entryPoints.web.address=127.0.0.1:{port}",
         "--entryPoints.web.http.aliasHeadersStrategy=delete",
@@ -68,7 +64,7 @@ def envoy(directory, port, service_port, app_port):
     configuration = Path(directory, "envoy.yaml")
     configuration.write_text(text)
     # Without hot restart, or two of them would not run on one machine.
-    return servers.Process(directory, ["envoy", "--disable-hot-restart", "-c", str(configuration)])
+    return Proxy(directory, port, ["envoy", "--disable-hot-restart", "-c", str(configuration)])
 
 
 ALL = [nginx, traefik, envoy]

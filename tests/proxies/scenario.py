@@ -1,15 +1,12 @@
 """What reaches an app behind a proxy that asks Portcullis, and what does not."""
 
 import json
-import shutil
-import tempfile
-from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import proxies
 import servers
 from checks import check, finish
+from programs import Service, free_port, working_directory
 
 PASSWORD = "correct horse battery staple"
 # Whatever a client may try to be taken for somebody by.
@@ -128,11 +125,11 @@ def programs(port, alice):
     check("a token that may write posts", writer.reached("POST", "/api/notes", None, "{}")["body"] == "{}")
 
 
-def traces(port, alice, service, service_port):
+def traces(port, alice, service):
     alice.ask("GET", "/me", LIES | {"host": f"auth.app.localhost:{port}"})
     alice.ask("GET", "/", LIES)
     traced = {"traceparent": LIES["traceparent"].replace("1" * 32, "3" * 32)}
-    servers.ask(service_port, "GET", "/healthz", traced)
+    servers.ask(service.port, "GET", "/healthz", traced)
     log = service.log.read_text()
     check("strangers name no trace, and others do", [trace in log for trace in TRACES] == [False, True])
 
@@ -164,23 +161,17 @@ def settings(port):
 
 def through(proxy):
     print(f"\n{proxy.__name__}")
-    directory = tempfile.mkdtemp()
-    # PostgreSQL does not run as root, and its own account must reach the data.
-    Path(directory).chmod(0o755)
-    try:
-        with ExitStack() as stack:
-            port, service_port = servers.free_port(), servers.free_port()
-            service = stack.enter_context(servers.service(directory, service_port, settings(port)))
-            service.wait_for(service_port, "/readyz")
-            process = stack.enter_context(proxy(directory, port, service_port, servers.start_app()))
-            process.wait_for(port, "/public/")
-            alice = people(port)
-            admins(port)
-            programs(port, alice)
-            traces(port, alice, service, service_port)
-            ends(port, alice, service)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    port, app_port = free_port(), servers.start_app()
+    with (
+        working_directory() as directory,
+        Service(directory, free_port(), settings(port)) as service,
+        proxy(directory, port, service.port, app_port),
+    ):
+        alice = people(port)
+        admins(port)
+        programs(port, alice)
+        traces(port, alice, service)
+        ends(port, alice, service)
 
 
 def main():

@@ -1,19 +1,9 @@
-"""The service, and an app that tells what reached it."""
+"""An app that tells what reached it, and how it is asked."""
 
 import http.client
 import json
-import os
-import socket
-import subprocess
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 class App(BaseHTTPRequestHandler):
@@ -51,37 +41,6 @@ class App(BaseHTTPRequestHandler):
         pass
 
 
-class Process:
-    """A program that runs until the end, and is ended by its own handle."""
-
-    def __init__(self, directory, command, environment=None):
-        self.log = Path(directory, f"{Path(command[0]).name}.log")
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-    def wait_for(self, port, path):
-        for _ in range(300):
-            if self.process.poll() is not None:
-                break
-            try:
-                if ask(port, "GET", path).status == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.1)
-        raise RuntimeError(f"it did not start:\n{self.log.read_text()}")
-
-
 def ask(port, method, path, headers=None, body=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request(method, path, body, {"host": f"app.localhost:{port}"} | (headers or {}))
@@ -95,15 +54,3 @@ def start_app():
     server = ThreadingHTTPServer(("127.0.0.1", 0), App)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.server_address[1]
-
-
-def service(directory, port, settings):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTCULLIS_")}
-    environment |= settings | {
-        "DATABASE_URL": "",
-        "PORTCULLIS_DATA_DIR": str(Path(directory, "data")),
-        "PORTCULLIS_LISTEN": f"127.0.0.1:{port}",
-        "PORTCULLIS_BCRYPT_COST": "4",
-    }
-    command = [str(Path(os.environ["PORTCULLIS_BIN"]).absolute())]
-    return Process(directory, command, environment)

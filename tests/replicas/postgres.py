@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from servers import free_port, is_open, wait_until
+from programs import free_port, is_open, wait_until
 
 BIN = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])).parent
 # PostgreSQL refuses to run as root.

@@ -5,29 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
-from pathlib import Path
 
-from load import PASSWORD, Client, Load
+from checks import check, finish
+from load import Client, Load
 from postgres import Postgres
-from servers import DEPLOY, HAProxy, PgBouncer, Replica, wait_until
+from programs import wait_until, working_directory
+from servers import HAProxy, PgBouncer, Replica
+from tree import ROOT
 
 CLIENTS, PAUSE = 16, 0.1
 ROUNDS = 6
 # Seconds: how soon after a standby takes over the service must be well, and how long it is watched.
 WELL_WITHIN, WATCHED = 5, 8
-checks = failures = 0
-
-
-def check(sentence, good, seen=""):
-    global checks, failures
-    checks += 1
-    failures += not good
-    print(f"{'ok  ' if good else 'FAIL'} {sentence}" + ("" if good else f": {seen}"), flush=True)
 
 
 def tell(answers):
@@ -41,9 +34,9 @@ def bad(answers):
 
 def settings(directory, replica, pgbouncer, primary):
     """What is in force behind PgBouncer, and what doctor says of settings that do not fit."""
-    lines = [line for line in (DEPLOY / "pgbouncer.ini").read_text().splitlines() if line and line[0] != ";"]
-    readme = (DEPLOY.parent / "README.md").read_text().splitlines()
-    check("README shows deploy/pgbouncer.ini", set(lines) <= set(readme), set(lines) - set(readme))
+    lines = [line for line in (ROOT / "deploy/pgbouncer.ini").read_text().splitlines() if line and line[0] != ";"]
+    readme = (ROOT / "README.md").read_text().splitlines()
+    check("README shows deploy/pgbouncer.ini", set(lines) <= set(readme), seen=set(lines) - set(readme))
     shown = {
         subprocess.run(
             ["psql", "-X", "-q", "-A", "-t", "-c", "show statement_timeout", "-c", "show lock_timeout",
@@ -52,7 +45,7 @@ def settings(directory, replica, pgbouncer, primary):
         ).stdout
         for _ in range(20)
     }
-    check("time-outs are in force behind PgBouncer", shown == {"10s\n2s\n10s\n"}, shown)
+    check("time-outs are in force behind PgBouncer", shown == {"10s\n2s\n10s\n"}, seen=shown)
     client = Client(replica.port, 200, 0)
     client.register()
     lock = threading.Thread(target=primary.sql, args=("begin; lock table users; select pg_sleep(4)", "portcullis"))
@@ -61,22 +54,24 @@ def settings(directory, replica, pgbouncer, primary):
     start = time.monotonic()
     client.login(client.accounts[0])
     check("a statement that waits for a lock is given up",
-          client.answers[-1].code == "timeout" and 1 < time.monotonic() - start < 4, client.answers)
+          client.answers[-1].code == "timeout", 1 < time.monotonic() - start < 4, seen=client.answers)
     lock.join()
     locks = primary.sql("select count(*) from pg_locks where locktype = 'advisory'")
-    check("migrations ran through PgBouncer and left no lock", locks == "0", locks)
+    check("migrations ran through PgBouncer and left no lock", locks == "0", seen=locks)
 
     said = replica.doctor(pgbouncer.url())
-    check("doctor takes no offence at it", "ok       a pooler in transaction mode" in said and "0 problems" in said, said)
+    check("doctor takes no offence at it",
+          "ok       a pooler in transaction mode" in said, "0 problems" in said, seen=said)
     for change, sentence in [
-        ((r"^max_prepared_statements = .*", "max_prepared_statements = 0"), "problem  the pooler before PostgreSQL loses"),
-        ((r"connect_query='.*'", ""), "warning  time-outs are not in force"),
-        ((r"^(ignore_startup_parameters = extra_float_digits).*", "ignore_startup_parameters = extra_float_digits"),
+        ((r"^max_prepared_statements = .*", "max_prepared_statements = 0", 1),
+         "problem  the pooler before PostgreSQL loses"),
+        ((r"connect_query='.*'", "", 1), "warning  time-outs are not in force"),
+        ((r"^(ignore_startup_parameters = extra_float_digits).*", "ignore_startup_parameters = extra_float_digits", 1),
          "problem  the pooler at"),
     ]:
         with PgBouncer(directory, "wrong", primary, change) as wrong:
             said = replica.doctor(wrong.url())
-        check(f"doctor tells: {sentence}", sentence in said, said)
+        check(f"doctor tells: {sentence}", sentence in said, seen=said)
 
 
 def strangers(haproxy):
@@ -90,17 +85,19 @@ def restart(load, haproxy, replicas, is_graceful):
     start = time.monotonic()
     for number in range(ROUNDS):
         for replica in replicas:
-            replica.stop() if is_graceful else replica.kill()
+            if is_graceful:
+                assert replica.stop() == 0, replica.name
+            else:
+                replica.kill()
             # At once, and when the balancer has seen that it is gone.
             if number % 2:
                 wait_until(f"replica {replica.name} is down", lambda: haproxy.state(replica) == "DOWN")
             replica.start()
-            wait_until(f"replica {replica.name} is ready", replica.is_ready)
             # Whoever restarts the next one waits until the balancer has seen this one.
             haproxy.wait_for(replica)
     answers = load.since(start)
     lost = bad(answers)
-    check(f"{ROUNDS * len(replicas)} restarts lose none of {len(answers)} requests", not lost, tell(lost))
+    check(f"{ROUNDS * len(replicas)} restarts lose none of {len(answers)} requests", not lost, seen=tell(lost))
 
 
 def kill(load, haproxy, replicas):
@@ -113,11 +110,10 @@ def kill(load, haproxy, replicas):
         answers, cut_off = load.since(start), haproxy.cut_off() - before
         lost = bad(answers)
         check(f"killing {replica.name} loses {len(lost)} requests, all of them under way, and none of the other's",
-              all(answer.start <= killed for answer in lost) and {*cut_off} <= {replica.name}, cut_off)
+              all(answer.start <= killed for answer in lost), {*cut_off} <= {replica.name}, seen=cut_off)
         after = [answer for answer in answers if answer.start > killed]
-        check(f"and none of the {len(after)} that come after", after and not bad(after), tell(bad(after)))
+        check(f"and none of the {len(after)} that come after", after, not bad(after), seen=tell(bad(after)))
         replica.start()
-        wait_until(f"replica {replica.name} is ready", replica.is_ready)
         haproxy.wait_for(replica)
 
 
@@ -140,12 +136,12 @@ def fail_over(load, pgbouncer, primary, standby, cut_off):
     refused = [answer for answer in wrong if answer.status != 503]
     # A false 401 would be one of them.
     check(f"while the primary is away {len(wrong)} of {len(answers)} requests are a 503, and nothing else",
-          not refused, tell(refused))
+          not refused, seen=tell(refused))
     well = max(pointed, *(answer.end for answer in wrong))
     slowest = max(answer.end - answer.start for answer in wrong)
     check(f"well {well - pointed:.1f} s after the standby took over, {well - killed:.1f} s after the kill; "
           f"the slowest 503 took {slowest:.1f} s",
-          well - pointed < WELL_WITHIN and any(answer.start > well for answer in answers), tell(answers))
+          well - pointed < WELL_WITHIN, any(answer.start > well for answer in answers), seen=tell(answers))
     print(f"     {tell(wrong)}")
 
 
@@ -162,7 +158,6 @@ def run(directory, stack, is_synchronous, is_graceful):
     replicas = [stack.enter_context(Replica(directory, name, pgbouncer.url())) for name in "ab"]
     haproxy = stack.enter_context(HAProxy(directory, replicas))
     for replica in replicas:
-        wait_until(f"replica {replica.name} is ready", replica.is_ready)
         haproxy.wait_for(replica)
 
     settings(directory, replicas[0], pgbouncer, primary)
@@ -180,30 +175,20 @@ def run(directory, stack, is_synchronous, is_graceful):
         fail_over(load, pgbouncer, primary, standby, cut_off=True)
     acknowledged, wrong = load.acknowledged(), load.verify()
     for what, kind in [("accounts", "login"), ("sessions", "me"), ("logouts", "gone")]:
-        check(f"{acknowledged[what]} acknowledged {what} stand", acknowledged[what] and not wrong[kind], wrong)
+        check(f"{acknowledged[what]} acknowledged {what} stand", acknowledged[what], not wrong[kind], seen=wrong)
 
 
 def main():
     options = set(sys.argv[1:])
     assert options <= {"--without-synchronous-commit", "--without-graceful-stop"}, options
-    directory = tempfile.mkdtemp()
-    Path(directory).chmod(0o755)
-    if os.geteuid() == 0:
-        # PostgreSQL does not run as root, and keeps its data here.
-        shutil.chown(directory, "postgres")
     start = time.monotonic()
-    try:
-        with ExitStack() as stack:
-            run(directory, stack, "--without-synchronous-commit" not in options, "--without-graceful-stop" not in options)
-    except BaseException:
-        for log in Path(directory).glob("*.log"):
-            print(f"== {log.name}\n{log.read_text()[-3000:]}")
-        raise
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with working_directory() as directory, ExitStack() as stack:
+        if os.geteuid() == 0:
+            # PostgreSQL does not run as root, and keeps its data here.
+            shutil.chown(directory, "postgres")
+        run(directory, stack, "--without-synchronous-commit" not in options, "--without-graceful-stop" not in options)
     print(f"took {time.monotonic() - start:.0f} s")
-    print(f"{checks - failures} passed, {failures} failed")
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 main()

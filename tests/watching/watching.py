@@ -1,63 +1,22 @@
 """Whether the rules and the dashboard ask for what the service tells."""
 
 import json
-import os
 import re
-import shutil
-import socket
 import subprocess
-import sys
-import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from checks import check, finish
+from programs import Process, Service, answers, free_port, working_directory
+from tree import ROOT
+
 PASSWORD = "correct horse battery staple"
 # OpenTelemetry's name, which to promtool looks like a part of a histogram.
 ALLOWED = 'db_client_connection_count non-histogram and non-summary metrics should not have "_count" suffix'
 SELECTOR = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
-checks = failures = 0
-
-
-def check(sentence, good, why=""):
-    global checks, failures
-    checks += 1
-    failures += not good
-    print(f"{'ok  ' if good else 'FAIL'} {sentence}" + ("" if good else f" {why}"))
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-class Process:
-    """A program that runs until the end, and is ended by its own handle."""
-
-    def __init__(self, directory, command, environment=None):
-        self.log = Path(directory, f"{Path(command[0]).name}.log")
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
-
-    def wait_for(self, url):
-        for _ in range(300):
-            if self.process.poll() is not None:
-                break
-            try:
-                return get(url) and self
-            except OSError:
-                time.sleep(0.1)
-        raise RuntimeError(f"it did not start:\n{self.log.read_text()}")
 
 
 def get(url):
@@ -73,29 +32,22 @@ def post(url, body):
         error.close()
 
 
-def service(directory, port, metrics):
-    environment = {n: v for n, v in os.environ.items() if not n.startswith(("PORTCULLIS_", "OTEL_"))}
-    environment |= {
-        "DATABASE_URL": "",
-        "PORTCULLIS_DATA_DIR": str(Path(directory, "data")),
-        "PORTCULLIS_LISTEN": f"127.0.0.1:{port}",
-        "PORTCULLIS_METRICS_LISTEN": f"127.0.0.1:{metrics}",
-        "PORTCULLIS_BCRYPT_COST": "4",
-    }
-    command = [str(Path(os.environ["PORTCULLIS_BIN"]).absolute())]
-    return Process(directory, command, environment).wait_for(f"http://127.0.0.1:{port}/readyz")
+class Prometheus(Process):
+    """Prometheus with the rules, reading the service's metrics."""
 
+    def __init__(self, directory, port, metrics):
+        configuration = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(ROOT / "deploy/prometheus-rules.yml")],
+            "scrape_configs": [{"job_name": "portcullis", "static_configs": [{"targets": [f"127.0.0.1:{metrics}"]}]}],
+        }
+        # JSON is YAML.
+        Path(directory, "prometheus.yml").write_text(json.dumps(configuration))
+        options = ["--config.file=prometheus.yml", f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.path=tsdb"]
+        super().__init__(directory, port, ["prometheus", *options])
 
-def prometheus(directory, port, metrics):
-    configuration = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(ROOT / "deploy/prometheus-rules.yml")],
-        "scrape_configs": [{"job_name": "portcullis", "static_configs": [{"targets": [f"127.0.0.1:{metrics}"]}]}],
-    }
-    # JSON is YAML.
-    Path(directory, "prometheus.yml").write_text(json.dumps(configuration))
-    command = ["prometheus", "--config.file=prometheus.yml", f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.path=tsdb"]
-    return Process(directory, command).wait_for(f"http://127.0.0.1:{port}/-/ready")
+    def is_ready(self):
+        return answers(self.port, "/-/ready")
 
 
 def use(base):
@@ -133,7 +85,7 @@ def lint(url):
     text = text_format(get(url))
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     complaints = [line for line in (done.stdout + done.stderr).splitlines() if line and line != ALLOWED]
-    check("promtool has nothing against the metrics", not complaints, complaints)
+    check("promtool has nothing against the metrics", not complaints, seen=complaints)
 
 
 class Api:
@@ -178,7 +130,7 @@ def expressions():
 def rules(api):
     for group in api.ask("rules")["groups"]:
         for rule in group["rules"]:
-            check(f"alert {rule['name']} is evaluated", rule["health"] == "ok", rule.get("lastError"))
+            check(f"alert {rule['name']} is evaluated", rule["health"] == "ok", seen=rule.get("lastError"))
             yield f"alert {rule['name']}", rule["query"], False
 
 
@@ -187,33 +139,31 @@ def selectors(api, where, expression):
     names = set(api.ask("label/__name__/values"))
     bare = SELECTOR.sub("", expression)
     unchecked = names & set(re.findall(r"\w+", bare))
-    check(f"{where}: every metric is named with its labels", not unchecked, unchecked)
+    check(f"{where}: every metric is named with its labels", not unchecked, seen=unchecked)
     for name, matchers in SELECTOR.findall(expression):
         labels = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)
         known = ", ".join(f'{label}!=""' for label in labels)
-        check(f"{where}: {name} {labels}", bool(api.query(f"{name}{{{known}}}")), "is not there")
+        check(f"{where}: {name} {labels}", api.query(f"{name}{{{known}}}"), seen="is not there")
 
 
 def main():
-    directory = tempfile.mkdtemp()
-    # PostgreSQL does not run as root, and its own account must reach the data.
-    Path(directory).chmod(0o755)
-    try:
-        port, metrics, web = free_port(), free_port(), free_port()
-        base = f"http://127.0.0.1:{port}"
-        with service(directory, port, metrics), prometheus(directory, web, metrics):
-            post(f"{base}/users", {"username": "bob", "email": "bob@example.com", "password": PASSWORD})
-            api = Api(web)
-            until_scraped(api, base)
-            lint(f"http://127.0.0.1:{metrics}/metrics")
-            for where, expression, shows in [*expressions(), *rules(api)]:
-                selectors(api, where, expression)
-                if shows:
-                    check(f"{where} shows something", bool(api.query(expression)), expression)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    print(f"{checks - failures} passed, {failures} failed")
-    sys.exit(1 if failures else 0)
+    port, metrics, web = free_port(), free_port(), free_port()
+    base = f"http://127.0.0.1:{port}"
+    settings = {"PORTCULLIS_METRICS_LISTEN": f"127.0.0.1:{metrics}"}
+    with (
+        working_directory() as directory,
+        Service(directory, port, settings),
+        Prometheus(directory, web, metrics),
+    ):
+        post(f"{base}/users", {"username": "bob", "email": "bob@example.com", "password": PASSWORD})
+        api = Api(web)
+        until_scraped(api, base)
+        lint(f"http://127.0.0.1:{metrics}/metrics")
+        for where, expression, shows in [*expressions(), *rules(api)]:
+            selectors(api, where, expression)
+            if shows:
+                check(f"{where} shows something", api.query(expression), seen=expression)
+    finish()
 
 
 main()
