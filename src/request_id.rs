@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::field::{Empty, display};
@@ -61,44 +61,42 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
         user_id = Empty,
         session_id = Empty,
     );
-    let (method, route) = (request.method().clone(), request.extensions().get().cloned());
-    let mut line = AccessLine { span: span.clone(), start: Instant::now(), route, status: None };
-    let answered = next.run(request).instrument(span);
-    let mut response = answered.instrument(trace.span.clone()).await;
+    let spans = (span.clone(), trace.span.clone());
+    let mut line = AccessLine {
+        span,
+        trace,
+        start: Instant::now(),
+        method: request.method().clone(),
+        route: request.extensions().get().cloned(),
+        status: None,
+    };
+    let mut response = next.run(request).instrument(spans.0).instrument(spans.1).await;
     line.status = Some(response.status());
-    trace.end(&method, line.route(), response.status());
     response.headers_mut().insert(X_REQUEST_ID, id.0);
     response
 }
 
-/// The line of a request, written when this is dropped: the client may go away before there is an answer.
+/// The end of a request, told when this is dropped: the client may go away before there is an answer.
 struct AccessLine {
     span: Span,
+    trace: RequestTrace,
     start: Instant,
+    method: Method,
     route: Option<MatchedPath>,
     status: Option<StatusCode>,
 }
 
-impl AccessLine {
-    fn route(&self) -> Option<&str> {
-        self.route.as_ref().map(MatchedPath::as_str)
-    }
-}
-
 impl Drop for AccessLine {
     fn drop(&mut self) {
+        let route = self.route.as_ref().map(MatchedPath::as_str);
         let microseconds = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.span.in_scope(|| match self.status {
             Some(status) => {
-                tracing::info!(
-                    route = self.route(),
-                    status = status.as_u16(),
-                    microseconds,
-                    "answered"
-                );
+                tracing::info!(route, status = status.as_u16(), microseconds, "answered");
             }
-            None => tracing::info!(route = self.route(), microseconds, "given up"),
+            None => tracing::info!(route, microseconds, "given up"),
         });
+        self.trace.end(&self.method, route, self.status);
     }
 }
 

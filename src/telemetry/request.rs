@@ -49,8 +49,8 @@ impl RequestTrace {
         Self { span, id: id.filter(|id| *id != TraceId::INVALID).map(|id| id.to_string()) }
     }
 
-    /// Ends the span with how the request was answered.
-    pub fn end(self, method: &Method, route: Option<&str>, status: StatusCode) {
+    /// Completes the span with how the request was answered, if it was.
+    pub fn end(&self, method: &Method, route: Option<&str>, status: Option<StatusCode>) {
         if self.span.is_disabled() {
             return;
         }
@@ -65,6 +65,7 @@ impl RequestTrace {
         }
         let name = route.map(|route| format!("{method} {route}"));
         span.update_name(name.unwrap_or_else(|| method.to_owned()));
+        let Some(status) = status else { return };
         let code = i64::from(status.as_u16());
         span.set_attribute(KeyValue::new("http.response.status_code", code));
         if status.is_server_error() {

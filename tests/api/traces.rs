@@ -32,6 +32,8 @@ async fn telling(directory: &Directory, collector: &Collector, delay: &str) -> (
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=auth"),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
         ("OTEL_BSP_SCHEDULE_DELAY", delay),
+        // Longer than any test takes.
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "300000"),
     ];
     let service = Service::start(&directory.0, &settings);
     app.base.clone_from(&service.base);
