@@ -10,7 +10,6 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::http::Method;
 use axum::http::request::Parts;
-use sqlx::PgConnection;
 
 pub use self::verify::verify;
 use crate::client::Client;
@@ -20,7 +19,7 @@ pub use crate::session::CurrentSession;
 use crate::session::cookie::GivenCookie;
 use crate::session::records::SessionId;
 use crate::state::App;
-use crate::store::api_tokens::{self, Scope};
+use crate::store::api_tokens::Scope;
 use crate::store::sessions::Transport;
 use crate::store::users::{self, Role, User};
 use crate::throttle::Success;
@@ -101,7 +100,7 @@ impl CurrentUser {
             }
             Credential::ApiToken(secret) => {
                 let secret = secret.ok_or(Error::InvalidToken)?;
-                let live = find_api_token(app, &secret.hash()).await?;
+                let live = app.lookups.find_api_token(secret.hash()).await?;
                 let live = live.ok_or(Error::InvalidToken)?;
                 if live.touch_due {
                     app.touches.add_api_token(live.id);
@@ -161,16 +160,6 @@ impl CurrentUser {
 impl From<CurrentSession> for CurrentUser {
     fn from(current: CurrentSession) -> Self {
         Self { user: current.live.user.clone(), access: Access::Session(Box::new(current)) }
-    }
-}
-
-/// The API token with a hash, by whichever connection is free first.
-async fn find_api_token(app: &App, hash: &[u8]) -> sqlx::Result<Option<api_tokens::Live>> {
-    let find = async |db: &mut PgConnection| api_tokens::find_live(db, hash).await;
-    tokio::select! {
-        biased;
-        connection = app.reserve.take() => connection?.run(find).await,
-        connection = app.pool.acquire() => find(&mut *connection?).await,
     }
 }
 

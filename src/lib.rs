@@ -18,6 +18,7 @@ pub mod error;
 pub mod exposition;
 pub mod extract;
 mod forwarded;
+pub mod lookups;
 pub mod mail;
 pub mod metrics;
 pub mod names;

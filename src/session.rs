@@ -8,7 +8,6 @@
 
 pub mod cookie;
 mod find;
-mod lookups;
 pub mod records;
 mod touches;
 
@@ -18,8 +17,8 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+pub(crate) use self::find::by_use;
 pub use self::find::find;
-pub use self::lookups::Lookups;
 use self::records::SessionId;
 pub use self::touches::Touches;
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use sqlx::PgPool;
 
 use crate::config::Config;
+use crate::lookups::Lookups;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
 use crate::session::cookie::Cookies;
 use crate::session::records::Records;
-use crate::session::{Lookups, Touches};
+use crate::session::{Touches, by_use};
 use crate::store::reserve::Reserve;
 
 /// The state behind the router; a clone is the same one, and costs a request next to nothing.
@@ -24,13 +25,11 @@ pub struct Shared {
     pub config: Arc<Config>,
     /// Connections to PostgreSQL.
     pub pool: PgPool,
-    /// Connections for who is calling.
-    pub reserve: Reserve,
     /// Where passwords are hashed.
     pub hasher: Hasher,
     /// Where new session ids come from.
     pub records: Records,
-    /// Where sessions are looked up.
+    /// Where is looked up who is calling.
     pub lookups: Lookups,
     /// Where uses of sessions are written down.
     pub touches: Touches,
@@ -45,16 +44,14 @@ impl App {
     /// `metrics`.
     #[must_use]
     pub fn new(config: Config, pool: PgPool, metrics: Metrics) -> Self {
-        let reserve = Reserve::new(&pool, &config);
         Self(Arc::new(Shared {
             hasher: Hasher::new(&config),
             records: Records::new(pool.clone()),
-            lookups: Lookups::new(reserve.clone(), &config),
+            lookups: Lookups::new(&Reserve::new(&pool, &config), by_use(&config)),
             touches: Touches::new(&pool, &config),
             cookies: Cookies::new(&config),
             metrics: Arc::new(metrics),
             config: Arc::new(config),
-            reserve,
             pool,
         }))
     }

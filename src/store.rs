@@ -49,14 +49,11 @@ const PONG_WITHIN: Duration = Duration::from_millis(250);
 /// When the database cannot be reached.
 pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
     let pool = pool.clone();
-    // To get a connection, and as long for it to answer.
-    let within = 2 * pool.options().get_acquire_timeout();
     #[expect(clippy::disallowed_methods, reason = "this is the place that may")]
     let begin = async move {
-        match timeout(within, pool.begin()).await {
-            Ok(Err(error)) if is_cut(&error) => pool.begin().await,
-            Ok(begun) => begun,
-            Err(late) => Err(sqlx::Error::Io(late.into())),
+        match pool.begin().await {
+            Err(error) if is_cut(&error) => pool.begin().await,
+            begun => begun,
         }
     };
     tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)?
@@ -159,4 +156,16 @@ fn interval(duration: Duration) -> sqlx::Result<PgInterval> {
 /// One column of many rows.
 fn each<'a, T, C>(rows: &'a [T], column: impl Fn(&'a T) -> C) -> Vec<C> {
     rows.iter().map(column).collect()
+}
+
+/// What was found for each of so many, by its number from one, as `with ordinality` counts.
+fn in_order<T>(count: usize, found: impl Iterator<Item = (i64, T)>) -> Vec<Option<T>> {
+    let mut places: Vec<_> = std::iter::repeat_with(|| None).take(count).collect();
+    for (number, one) in found {
+        let place = usize::try_from(number - 1).ok().and_then(|at| places.get_mut(at));
+        if let Some(place) = place {
+            *place = Some(one);
+        }
+    }
+    places
 }

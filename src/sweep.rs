@@ -59,8 +59,8 @@ async fn empty(app: &App, table: Expiring, swept: &mut u64) -> sqlx::Result<()> 
         app.metrics.count_swept(table.as_str(), rows);
         *swept += rows;
         match gone.into_iter().max() {
-            Some(last) if rows == BATCH as u64 => batch.after = last,
-            _ => return Ok(()),
+            Some(last) => batch.after = last,
+            None => return Ok(()),
         }
         sleep(took * REST).await;
     }

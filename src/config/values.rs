@@ -158,8 +158,8 @@ pub(super) fn max_connections(text: &str) -> Result<u32, String> {
 }
 
 pub(super) fn database_connections(text: &str) -> Result<u32, String> {
-    // One that waits for a lock must leave one to others.
-    whole(text, 2..=1000)
+    // One for who is calling, and of the others one that waits for a lock must leave one.
+    whole(text, 3..=1000)
 }
 
 fn whole<T: FromStr + PartialOrd + fmt::Display>(

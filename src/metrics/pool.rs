@@ -71,7 +71,7 @@ impl Collector for Connections {
         // They are counted one after the other, so that there may seem to be more idle ones than there are.
         let idle = u32::try_from(self.0.num_idle()).unwrap_or(u32::MAX);
         let used = self.0.size().saturating_sub(idle);
-        let help = "Connections to PostgreSQL";
+        let help = "Connections to PostgreSQL, but for those kept for who is calling";
         let mut count = encoder.encode_descriptor(
             "db_client_connection_count",
             help,
@@ -81,7 +81,7 @@ impl Collector for Connections {
         for (state, number) in [("used", used), ("idle", idle)] {
             ConstGauge::new(number).encode(count.encode_family(&State { state })?)?;
         }
-        let help = "Connections to PostgreSQL that there may be";
+        let help = "Connections to PostgreSQL that there may be, but for those";
         let max =
             encoder.encode_descriptor("db_client_connection_max", help, None, MetricType::Gauge)?;
         ConstGauge::new(self.0.options().get_max_connections()).encode(max)

@@ -2,14 +2,12 @@
 
 use axum::extract::State;
 use serde::Serialize;
-use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
 use crate::extract::Json;
 use crate::problem_examples::problems;
 use crate::state::App;
-use crate::store;
 
 /// The state of the service.
 #[derive(Serialize, ToSchema)]
@@ -34,8 +32,6 @@ pub(super) async fn healthz() -> Json<Health> {
 /// Asks the database; a load balancer sends requests elsewhere while it does not answer.
 #[utoipa::path(get, path = "/readyz", tag = "service", responses((status = OK, body = Health), ReadyProblems))]
 pub(super) async fn readyz(State(app): State<App>) -> Result<Json<Health>> {
-    // As every request begins: while others use up the pool, who is logged in is still answered.
-    let connection = app.reserve.take().await?;
-    connection.run(async |db: &mut PgConnection| store::ping(db).await).await?;
+    app.lookups.ping().await?;
     Ok(Json(Health { status: "ok" }))
 }

@@ -18,7 +18,7 @@ use crate::store::users;
 const TOUCH_AFTER: Duration = Duration::from_secs(60);
 
 /// What use does to sessions, by these settings.
-pub(super) fn by_use(config: &Config) -> Use {
+pub(crate) fn by_use(config: &Config) -> Use {
     Use {
         fresh_for: config.fresh_for,
         idle: config.session_idle,
@@ -48,7 +48,7 @@ pub async fn find(
         user_agent: client.user_agent.clone(),
         network: network.clone(),
     };
-    let mut live = app.lookups.find(wanted).await?.ok_or(Error::SessionExpired)?;
+    let mut live = app.lookups.find_session(wanted).await?.ok_or(Error::SessionExpired)?;
     if live.differs {
         if protection == SessionProtection::Strong && !live.session.remember {
             end_for_protection(app, &live, &record_id, client).await?;

@@ -3,6 +3,7 @@
 //! They are none of the pool's. That asks each whether it is alive when it comes back, and before it is used
 //! again: a lookup is one round trip. Nor can they all be taken by those who wait for a row that is locked.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ const MOST: u32 = 4;
 const ASK_EVERY: Duration = Duration::from_secs(15);
 /// How long one is used. Poolers and failovers count on connections that end.
 const KEEP: Duration = Duration::from_secs(30 * 60);
+/// How long after one that failed a connection is tried again, at first; then twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// When PostgreSQL itself gives it up: nobody would wait for it any more.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(2500);
 
@@ -67,8 +70,9 @@ impl Reserve {
     #[must_use]
     pub fn new(pool: &PgPool, config: &Config) -> Self {
         let options = PgConnectOptions::clone(&pool.connect_options());
+        let statement_timeout = STATEMENT_TIMEOUT.min(config.database_statement_timeout);
         let shared = Arc::new(Shared {
-            options: options.options([("statement_timeout", STATEMENT_TIMEOUT.as_millis())]),
+            options: options.options([("statement_timeout", statement_timeout.as_millis())]),
             connect_within: config.database_acquire_timeout,
             places: Arc::new(Semaphore::new(share(config) as usize)),
             idle: Mutex::default(),
@@ -106,10 +110,17 @@ impl Reserved {
         match outcome {
             Outcome::Done(done) => {
                 // Otherwise it is closed: an answer may be on its way that was not waited for.
-                self.shared.idle().push(self.kept);
+                self.give_back();
                 Ok(done)
             }
             Outcome::Cut(error) => Err(error),
+        }
+    }
+
+    /// Leaves it to others, and closes one that is old.
+    pub fn give_back(self) {
+        if self.kept.since.elapsed() < KEEP {
+            self.shared.idle().push(self.kept);
         }
     }
 
@@ -137,10 +148,21 @@ impl Shared {
     }
 
     async fn connect(&self) -> sqlx::Result<Kept> {
-        let connection = PgConnection::connect_with(&self.options);
-        let connection = timeout(self.connect_within, connection).await;
+        let connection = timeout(self.connect_within, self.connect_when_it_is_up()).await;
         let connection = connection.map_err(|_| sqlx::Error::PoolTimedOut)??;
         Ok(Kept { connection, since: Instant::now() })
+    }
+
+    /// Tries again and again while PostgreSQL starts or has too many connections.
+    async fn connect_when_it_is_up(&self) -> sqlx::Result<PgConnection> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match PgConnection::connect_with(&self.options).await {
+                Err(error) if is_passing(&error) => sleep(pause).await,
+                connected => return connected,
+            }
+            pause *= 2;
+        }
     }
 
     /// Has one that nobody uses replaced if it is old or does not answer.
@@ -155,6 +177,16 @@ impl Shared {
     fn idle(&self) -> MutexGuard<'_, Vec<Kept>> {
         // Every change of it is one call.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether another try to connect, a moment later, may do better.
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
+        // 53300 too many connections, 57P03 cannot connect now.
+        sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("53300" | "57P03")),
+        _ => false,
     }
 }
 

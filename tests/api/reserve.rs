@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use portcullis::metrics::Metrics;
 use portcullis::state::App;
 use portcullis::store;
+use reqwest::Method;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -84,4 +85,30 @@ async fn who_waits_for_a_row_keeps_nobody_else_out() {
     for answer in writers.join_all().await {
         answer.ok();
     }
+}
+
+#[tokio::test]
+async fn who_does_not_wait_for_an_answer_costs_no_connection() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let token = app.with_token(&user.token(json!({"name": "t", "scopes": ["read"]})).await);
+    let connections = async || -> Vec<i32> {
+        let pids = "select pid from pg_stat_activity
+                    where datname = current_database() and application_name = 'portcullis'";
+        sqlx::query_scalar(pids).fetch_all(&app.pool).await.unwrap()
+    };
+    all_at_once(&[vec![user.clone(); 8], vec![token.clone(); 8]].concat()).await;
+    sleep(Duration::from_millis(300)).await;
+    let before = connections().await;
+    let mut given_up = 0;
+    for turn in 0..200 {
+        let caller = if turn % 2 == 0 { &user } else { &token };
+        let request = caller.request(Method::GET, "/me");
+        let answer = request.timeout(Duration::from_micros(turn * 20)).send().await;
+        given_up += usize::from(answer.is_err());
+    }
+    assert!(given_up > 10, "{given_up}");
+    user.get("/me").await.ok();
+    let after = connections().await;
+    assert!(before.iter().all(|pid| after.contains(pid)), "{before:?} {after:?}");
 }

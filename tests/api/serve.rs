@@ -257,7 +257,7 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         ("PORTCULLIS_HEADER_TIMEOUT", "soon", "15m"),
         ("PORTCULLIS_MAX_CONNECTIONS", "0", "from 1 to"),
         ("PORTCULLIS_SHUTDOWN_GRACE", "0s", "from 1s"),
-        ("PORTCULLIS_DATABASE_CONNECTIONS", "1", "from 2 to"),
+        ("PORTCULLIS_DATABASE_CONNECTIONS", "2", "from 3 to"),
         ("PORTCULLIS_DATABASE_ACQUIRE_TIMEOUT", "1.5s", "whole seconds"),
         ("PORTCULLIS_DATABASE_STATEMENT_TIMEOUT", "-1s", "whole seconds"),
     ] {

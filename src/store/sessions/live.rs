@@ -1,11 +1,11 @@
 //! What every request asks of the session that it was made with.
 
-use sqlx::PgExecutor;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{Session, Transport, Use};
 use crate::store::users::{Role, User};
-use crate::store::{each, interval};
+use crate::store::{each, in_order, interval};
 
 /// A session that stands, and whose it is.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct Wanted {
 /// The sessions that stand behind records, with their accounts, in the order of `wanted`: everything that
 /// requests need to know of who is calling, in one query.
 pub async fn find_live(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
     wanted: &[Wanted],
     by: Use,
 ) -> sqlx::Result<Vec<Option<Live>>> {
@@ -102,8 +102,7 @@ pub async fn find_live(
     )
     .fetch_all(db)
     .await?;
-    let mut found: Vec<_> = wanted.iter().map(|_| None).collect();
-    for row in rows {
+    let found = rows.into_iter().map(|row| {
         let live = Live {
             user: User {
                 id: row.user_id,
@@ -137,11 +136,7 @@ pub async fn find_live(
             is_protected: row.is_protected,
             touch_due: row.touch_due,
         };
-        // Ordinality counts from one.
-        let place = usize::try_from(row.at - 1).ok().and_then(|at| found.get_mut(at));
-        if let Some(place) = place {
-            *place = Some(live);
-        }
-    }
-    Ok(found)
+        (row.at, live)
+    });
+    Ok(in_order(wanted.len(), found))
 }
