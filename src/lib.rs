@@ -43,3 +43,4 @@ pub mod telemetry;
 pub mod throttle;
 mod timestamp;
 pub mod token;
+pub mod touches;

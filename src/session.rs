@@ -9,7 +9,6 @@
 pub mod cookie;
 mod find;
 pub mod records;
-mod touches;
 
 use std::time::Duration;
 
@@ -20,7 +19,6 @@ use uuid::Uuid;
 pub(crate) use self::find::by_use;
 pub use self::find::find;
 use self::records::SessionId;
-pub use self::touches::Touches;
 
 use crate::audit::{Event, Kind};
 use crate::client::Client;

@@ -9,10 +9,11 @@ use crate::config::Config;
 use crate::lookups::Lookups;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
+use crate::session::by_use;
 use crate::session::cookie::Cookies;
 use crate::session::records::Records;
-use crate::session::{Touches, by_use};
 use crate::store::reserve::Reserve;
+use crate::touches::Touches;
 
 /// The state behind the router; a clone is the same one, and costs a request next to nothing.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ pub struct Shared {
     pub records: Records,
     /// Where is looked up who is calling.
     pub lookups: Lookups,
-    /// Where uses of sessions are written down.
+    /// Where uses of sessions and API tokens are written down.
     pub touches: Touches,
     /// How the session cookie is written and read.
     pub cookies: Cookies,
@@ -44,11 +45,12 @@ impl App {
     /// `metrics`.
     #[must_use]
     pub fn new(config: Config, pool: PgPool, metrics: Metrics) -> Self {
+        let by = by_use(&config);
         Self(Arc::new(Shared {
             hasher: Hasher::new(&config),
             records: Records::new(pool.clone()),
-            lookups: Lookups::new(&Reserve::new(&pool, &config), by_use(&config)),
-            touches: Touches::new(&pool, &config),
+            lookups: Lookups::new(&Reserve::new(&pool, &config), by),
+            touches: Touches::new(&pool, by),
             cookies: Cookies::new(&config),
             metrics: Arc::new(metrics),
             config: Arc::new(config),

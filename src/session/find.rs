@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::records::SessionId;
+use super::records::{SLACK, SessionId};
 use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::config::{Config, SessionProtection};
@@ -23,6 +23,7 @@ pub(crate) fn by_use(config: &Config) -> Use {
         fresh_for: config.fresh_for,
         idle: config.session_idle,
         refresh: config.remember_refresh.is_on(),
+        record_slack: SLACK,
         // A session with a very short idle time must be kept up more often than once a minute.
         touch_after: TOUCH_AFTER.min(config.session_idle / 4),
     }
@@ -57,7 +58,7 @@ pub async fn find(
         make_stale(app, &mut live, &record_id, client).await?;
     }
     if live.touch_due {
-        app.touches.add(Touch {
+        app.touches.add_session(Touch {
             id: live.session.id,
             record_id,
             last_seen_at: live.session.last_seen_at,

@@ -3,6 +3,7 @@
 mod process;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
@@ -12,12 +13,16 @@ use portcullis::store::sessions;
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use crate::TestApp;
 use crate::app::Answer;
 use crate::smtp::{Failure, Mailbox};
 use crate::throttle::{right, use_up, wrong};
+
+/// How long the service may take to tell what is going on.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Every series by its name and labels, and what it says.
 #[derive(Debug)]
@@ -63,6 +68,16 @@ async fn series(app: &TestApp) -> Series {
     Series::read(std::str::from_utf8(&text).unwrap())
 }
 
+/// Waits until the service tells something.
+async fn until(app: &TestApp, holds: impl Fn(&Series) -> bool) {
+    let told = async {
+        while !holds(&series(app).await) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, told).await.unwrap();
+}
+
 async fn watched() -> TestApp {
     TestApp::with(|config| config.metrics_listen = Some(([127, 0, 0, 1], 0).into())).await
 }
@@ -104,13 +119,9 @@ async fn a_request_that_its_client_gave_up_is_not_under_way_for_ever() {
     sqlx::query("lock table users in access exclusive mode").execute(&mut *lock).await.unwrap();
     let asked = tokio::spawn(async move { user.get("/me").await });
     let under_way = r#"http_server_active_requests{http_request_method="GET"}"#;
-    while series(&app).await.0.get(under_way) != Some(&1.0) {
-        tokio::task::yield_now().await;
-    }
+    until(&app, |series| series.0.get(under_way) == Some(&1.0)).await;
     asked.abort();
-    while series(&app).await.of(under_way) != 0.0 {
-        tokio::task::yield_now().await;
-    }
+    until(&app, |series| series.of(under_way) == 0.0).await;
     lock.rollback().await.unwrap();
 }
 
@@ -171,9 +182,7 @@ async fn the_hashing_is_told_with_those_whom_it_refused() {
         let login = right(user.username());
         logins.spawn(async move { client.post("/login", login).await.code });
     }
-    while series(&app).await.of("portcullis_password_hash_queue_length") == 0.0 {
-        tokio::task::yield_now().await;
-    }
+    until(&app, |series| series.of("portcullis_password_hash_queue_length") > 0.0).await;
     let answers = logins.join_all().await;
     let busy = answers.iter().filter(|code| **code == 503).count();
     let looked_at = 1 + answers.iter().filter(|code| **code == 200).count();

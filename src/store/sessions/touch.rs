@@ -17,6 +17,8 @@ pub struct Use {
     pub idle: Duration,
     /// Whether use extends a remembered one.
     pub refresh: bool,
+    /// How long a record outlives its session.
+    pub record_slack: Duration,
     /// How long a use may stay unwritten.
     pub touch_after: Duration,
 }
@@ -39,14 +41,9 @@ pub struct Touch {
 }
 
 /// Writes down that sessions are in use. Many requests at once write once: a row that is locked is
-/// left to whoever has it. `slack` is how long a record outlives its session. Nobody waits for a disk or a
+/// left to whoever has it. Nobody waits for a disk or a
 /// standby to have it: what may be lost is a minute of idle time.
-pub async fn touch(
-    connection: &mut PgConnection,
-    touches: &[Touch],
-    by: Use,
-    slack: Duration,
-) -> sqlx::Result<()> {
+pub async fn touch(connection: &mut PgConnection, touches: &[Touch], by: Use) -> sqlx::Result<()> {
     sqlx::query!(
         "update sessions s
          set last_seen_at = used.last_seen_at, expires_at = used.expires_at, ends_at = used.ends_at,
@@ -86,7 +83,7 @@ pub async fn touch(
              ) due
              where r.id = due.id",
             &each(touches, |touch| touch.id) as _,
-            interval(slack)?,
+            interval(by.record_slack)?,
         )
         .execute(connection)
         .await?;

@@ -2,8 +2,9 @@
 
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::time::timeout;
 
-use super::Series;
+use super::{PATIENCE, Series};
 use crate::TestApp;
 use crate::app::PASSWORD;
 use crate::serve::{Directory, Service};
@@ -25,11 +26,16 @@ async fn metrics_have_a_port_of_their_own_and_only_that() {
     }
     let read =
         async || Series::read(&http.get(&metrics).send().await.unwrap().text().await.unwrap());
-    let mut series = read().await;
     // It is looked at as soon as the service is there.
-    while series.of("portcullis_sessions_active") != 1.0 {
-        series = read().await;
-    }
+    let looked_at = async {
+        loop {
+            let series = read().await;
+            if series.of("portcullis_sessions_active") == 1.0 {
+                break series;
+            }
+        }
+    };
+    let series = timeout(PATIENCE, looked_at).await.unwrap();
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(series.of(&format!(r#"portcullis_build_info{{version="{version}"}}"#)), 1.0);
     // Of the 16, four are kept for who is calling.

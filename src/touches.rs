@@ -7,10 +7,7 @@ use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::mpsc::Sender;
 use uuid::Uuid;
 
-use super::find::by_use;
-use super::records;
 use crate::batch;
-use crate::config::Config;
 use crate::store::sessions::{self, Touch, Use};
 use crate::store::{self, api_tokens};
 
@@ -26,8 +23,7 @@ pub struct Touches {
 impl Touches {
     /// Uses in this database, written down by tasks of the runtime at hand.
     #[must_use]
-    pub fn new(pool: &PgPool, config: &Config) -> Self {
-        let by = by_use(config);
+    pub fn new(pool: &PgPool, by: Use) -> Self {
         let write = move |connection, touches| write_sessions(connection, by, touches);
         let acquire = || {
             let pool = pool.clone();
@@ -41,7 +37,7 @@ impl Touches {
     }
 
     /// Has the use of a session written down soon, unless too many wait: what is lost is a minute of idle time.
-    pub fn add(&self, touch: Touch) {
+    pub fn add_session(&self, touch: Touch) {
         let _ = self.sessions.try_send(touch);
     }
 
@@ -52,9 +48,8 @@ impl Touches {
 }
 
 async fn write_sessions(connection: Acquired, by: Use, touches: Vec<Touch>) {
-    let write = async |connection: &mut PgConnection| {
-        sessions::touch(connection, &touches, by, records::SLACK).await
-    };
+    let write =
+        async |connection: &mut PgConnection| sessions::touch(connection, &touches, by).await;
     tell(store::on(connection, write).await, touches.len());
 }
 
