@@ -3,28 +3,31 @@
 
 mod email;
 mod password;
+mod sessions;
+mod tokens;
 mod update;
 
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use self::email::verify_email;
-pub use self::password::{change_password, log_in_by_mail, reset_password};
+pub use self::email::{ask_to_verify, verify_email};
+pub use self::password::{ChosenPassword, change_password, log_in_by_mail, reset_password};
+pub use self::sessions::{end_session, end_sessions, lock_out};
+pub use self::tokens::{MOST_TOKENS, create_token, revoke_token, revoke_tokens};
 pub use self::update::update;
 
 use crate::audit::{Event, Kind};
 use crate::auth::CurrentUser;
 use crate::client::Client;
 use crate::error::{Error, OnConstraint as _, Result};
-use crate::session;
 use crate::state::App;
+use crate::store;
+use crate::store::audit_events;
 use crate::store::outbox::{self, NewMail};
 use crate::store::users::{self, NewUser, Role, User};
-use crate::store::{audit_events, sessions};
 
-/// Who changes an account. Whoever is logged in must still be, by the same secret, when the change is
-/// made, and an admin must still be one.
+/// Who changes an account. A caller's credential is checked again under the lock, and so is an admin's role.
 #[derive(Clone, Copy, Debug)]
 pub enum Actor<'a> {
     /// Somebody who makes an account of their own.
@@ -84,7 +87,7 @@ pub async fn delete(
     if lock(connection, id, actor, true).await?.is_last_admin {
         return Err(Error::LastAdmin);
     }
-    sessions::delete_all(&mut *connection, id, None).await?;
+    store::sessions::delete_all(&mut *connection, id, None).await?;
     users::delete(&mut *connection, id).await?;
     // An owner's own address would be personal; an admin's is not the account's.
     let nobody = Client { request_id: client.request_id.clone(), ..Client::operator() };
@@ -93,35 +96,13 @@ pub async fn delete(
     Ok(audit_events::anonymize(connection, id).await?)
 }
 
-/// Ends every session of an account, as an admin, and what the sessions may have been used for to stay
-/// in: an address that waits to be verified.
-///
-/// # Errors
-/// `NotFound`, `SessionExpired`, `Forbidden` for an admin who is none any more, and those of the
-/// database.
-pub async fn end_sessions(
-    connection: &mut PgConnection,
-    id: Uuid,
-    actor: Actor<'_>,
-    client: &Client,
-) -> Result<()> {
-    lock(connection, id, actor, false).await?;
-    let ended = sessions::delete_all(&mut *connection, id, None).await?;
-    users::drop_pending_email(&mut *connection, id).await?;
-    if ended > 0 {
-        let revoked = event(Kind::SessionRevoked, client, id, actor);
-        revoked.details(json!({"sessions": ended})).record(connection).await?;
-    }
-    Ok(())
-}
-
 /// An account whose row is locked.
 struct Locked {
     user: User,
     is_last_admin: bool,
 }
 
-/// Locks the account. If an admin acts, or an admin may be lost, also every active admin: of two
+/// Locks the account, and checks the actor again under the lock. If an admin acts, or an admin may be lost, also every active admin: of two
 /// changes that would together leave no admin, the second one then sees the first.
 async fn lock(
     connection: &mut PgConnection,
@@ -133,8 +114,13 @@ async fn lock(
     // All at once and in order: whoever locked more afterwards could meet another on the way.
     let with_admins = takes_away || matches!(actor, Actor::Admin(_));
     let locked = users::lock_with_admins(connection, id, with_admins).await?;
-    if let Some(session) = actor.current().and_then(CurrentUser::session) {
-        session::confirm(connection, session).await?;
+    if let Some(current) = actor.current() {
+        current.confirm(connection).await?;
+    }
+    let own =
+        actor.current().and_then(|current| locked.iter().find(|user| user.id == current.user.id));
+    if own.is_some_and(|own| own.must_change_password) {
+        return Err(Error::PasswordChangeRequired);
     }
     let mut admins = locked.iter().filter(is_admin).map(|admin| admin.id);
     if let Actor::Admin(admin) = actor
@@ -144,9 +130,6 @@ async fn lock(
     }
     let is_last_admin = admins.next() == Some(id) && admins.next().is_none();
     let user = locked.into_iter().find(|user| user.id == id).ok_or(Error::NotFound)?;
-    if matches!(actor, Actor::Owner(..)) && !user.is_active {
-        return Err(Error::SessionExpired);
-    }
     Ok(Locked { user, is_last_admin })
 }
 

@@ -10,6 +10,8 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::http::Method;
 use axum::http::request::Parts;
+use sqlx::PgConnection;
+use uuid::Uuid;
 
 pub use self::verify::verify;
 use crate::client::Client;
@@ -20,6 +22,7 @@ use crate::session::cookie::GivenCookie;
 use crate::session::records::SessionId;
 use crate::state::App;
 use crate::store::api_tokens::Scope;
+use crate::store::credentials::{self, Checked};
 use crate::store::sessions::Transport;
 use crate::store::users::{self, Role, User};
 use crate::throttle::Success;
@@ -39,11 +42,24 @@ pub struct CurrentUser {
 pub enum Access {
     /// A session.
     Session(Box<CurrentSession>),
-    /// An API token with these scopes.
-    ApiToken(Vec<Scope>),
-    /// A password that came with the request.
-    Password,
+    /// An API token.
+    ApiToken {
+        /// Names the token.
+        id: Uuid,
+        /// What it may do.
+        scopes: Vec<Scope>,
+    },
+    /// A password that came with the request, by the account's `credential_version`.
+    Password(i64),
 }
+
+/// The caller, also one that must choose a new password before anything else.
+#[derive(Debug)]
+pub struct LimitedUser(pub CurrentUser);
+
+/// The caller's session, also one whose account must get a new password before anything else.
+#[derive(Debug)]
+pub struct LimitedSession(pub CurrentSession);
 
 /// Somebody who is logged in and gave the password a short while ago.
 #[derive(Debug)]
@@ -57,8 +73,8 @@ pub struct Admin(pub User);
 #[derive(Debug)]
 pub struct FreshAdmin(pub CurrentUser);
 
-/// An admin who may change things, or anybody at all; a credential that does not stand is no
-/// hindrance, and one of an admin that does not suffice is told so.
+/// The caller, if it is an admin who may change things. Anybody else counts as anonymous, with an invalid
+/// credential too. An admin whose credential does not suffice is rejected.
 #[derive(Debug)]
 pub struct MaybeAdmin(pub Option<CurrentUser>);
 
@@ -105,7 +121,7 @@ impl CurrentUser {
                 if live.touch_due {
                     app.touches.add_api_token(live.id);
                 }
-                (live.user, Access::ApiToken(live.scopes))
+                (live.user, Access::ApiToken { id: live.id, scopes: live.scopes })
             }
             Credential::Basic(given) => {
                 let (identifier, password) = given.ok_or(Error::InvalidCredentials)?;
@@ -117,18 +133,50 @@ impl CurrentUser {
                 }
                 let user = users::find(&app.pool, credentials.user_id).await?;
                 let user = user.filter(|user| user.is_active).ok_or(Error::InvalidCredentials)?;
-                (user, Access::Password)
+                (user, Access::Password(credentials.credential_version))
             }
         };
         Ok(Self { user, access })
     }
 
+    /// Identifies a caller that may use more than what a forced change of the password needs.
+    pub(crate) async fn identify_unlimited(parts: &mut Parts, app: &App) -> Result<Self> {
+        let current = Self::identify(parts, app).await?;
+        current.require_no_password_change().map(|()| current)
+    }
+
+    fn require_no_password_change(&self) -> Result<()> {
+        if self.user.must_change_password { Err(Error::PasswordChangeRequired) } else { Ok(()) }
+    }
+
+    /// Checks again, once the account's row is locked, that the credential is still valid: it may have been
+    /// revoked since the request began. Every change on behalf of a caller begins with this.
+    ///
+    /// # Errors
+    /// A 401 that fits the kind of the credential.
+    pub async fn confirm(&self, connection: &mut PgConnection) -> Result<()> {
+        confirm(connection, self.user.id, &self.access).await
+    }
+
     pub(crate) fn require_scope(&self, scope: Scope) -> Result<()> {
         match &self.access {
-            Access::ApiToken(scopes) if !scopes.contains(&scope) => {
+            Access::ApiToken { scopes, .. } if !scopes.contains(&scope) => {
                 Err(Error::InsufficientScope(scope.as_str()))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// An API token needs `read` for safe methods and `write` for others.
+    fn require_scope_for(&self, method: &Method) -> Result<()> {
+        let safe = matches!(*method, Method::GET | Method::HEAD);
+        self.require_scope(if safe { Scope::Read } else { Scope::Write })
+    }
+
+    fn into_session(self) -> Result<CurrentSession> {
+        match self.access {
+            Access::Session(current) => Ok(*current),
+            Access::ApiToken { .. } | Access::Password(_) => Err(Error::SessionRequired),
         }
     }
 
@@ -144,7 +192,7 @@ impl CurrentUser {
     pub fn session(&self) -> Option<&CurrentSession> {
         match &self.access {
             Access::Session(current) => Some(current),
-            Access::ApiToken(_) | Access::Password => None,
+            Access::ApiToken { .. } | Access::Password(_) => None,
         }
     }
 
@@ -163,6 +211,19 @@ impl From<CurrentSession> for CurrentUser {
     }
 }
 
+/// Checks a credential again whose account is locked, as [`CurrentUser::confirm`] does.
+///
+/// # Errors
+/// `SessionExpired`, `InvalidToken` or `InvalidCredentials`, by its kind.
+pub async fn confirm(connection: &mut PgConnection, user_id: Uuid, access: &Access) -> Result<()> {
+    let (checked, error) = match access {
+        Access::Session(current) => (current.checked(), Error::SessionExpired),
+        Access::ApiToken { id, .. } => (Checked::ApiToken(*id), Error::InvalidToken),
+        Access::Password(version) => (Checked::Password(*version), Error::InvalidCredentials),
+    };
+    if credentials::is_valid(connection, user_id, &checked).await? { Ok(()) } else { Err(error) }
+}
+
 fn require_fresh(current: &CurrentSession, app: &App) -> Result<()> {
     if current.live.is_fresh {
         return Ok(());
@@ -176,10 +237,17 @@ impl FromRequestParts<App> for CurrentUser {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let current = Self::identify(parts, app).await?;
-        let safe = matches!(parts.method, Method::GET | Method::HEAD);
-        current.require_scope(if safe { Scope::Read } else { Scope::Write })?;
-        Ok(current)
+        let current = Self::identify_unlimited(parts, app).await?;
+        current.require_scope_for(&parts.method).map(|()| current)
+    }
+}
+
+impl FromRequestParts<App> for LimitedUser {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let current = CurrentUser::identify(parts, app).await?;
+        current.require_scope_for(&parts.method).map(|()| Self(current))
     }
 }
 
@@ -187,10 +255,15 @@ impl FromRequestParts<App> for CurrentSession {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        match CurrentUser::identify(parts, app).await?.access {
-            Access::Session(current) => Ok(*current),
-            Access::ApiToken(_) | Access::Password => Err(Error::SessionRequired),
-        }
+        CurrentUser::identify_unlimited(parts, app).await?.into_session()
+    }
+}
+
+impl FromRequestParts<App> for LimitedSession {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        CurrentUser::identify(parts, app).await?.into_session().map(Self)
     }
 }
 
@@ -207,7 +280,7 @@ impl FromRequestParts<App> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let current = CurrentUser::identify(parts, app).await?;
+        let current = CurrentUser::identify_unlimited(parts, app).await?;
         current.require_admin().map(|()| Self(current.user))
     }
 }
@@ -216,9 +289,15 @@ impl FromRequestParts<App> for FreshAdmin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let current = CurrentUser::identify(parts, app).await?;
+        Self::of(CurrentUser::identify(parts, app).await?, app)
+    }
+}
+
+impl FreshAdmin {
+    fn of(current: CurrentUser, app: &App) -> Result<Self> {
+        current.require_no_password_change()?;
         current.require_admin()?;
-        if !matches!(current.access, Access::ApiToken(_)) {
+        if !matches!(current.access, Access::ApiToken { .. }) {
             current.require_fresh(app)?;
         }
         Ok(Self(current))
@@ -229,16 +308,13 @@ impl FromRequestParts<App> for MaybeAdmin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        match FreshAdmin::from_request_parts(parts, app).await {
-            Ok(FreshAdmin(current)) => Ok(Self(Some(current))),
-            // Only an admin is asked for these.
-            Err(
-                error @ (Error::ReauthenticationRequired(_)
-                | Error::SessionRequired
-                | Error::InsufficientScope(_)),
-            ) => Err(error),
+        match CurrentUser::identify(parts, app).await {
+            Ok(current) if current.user.role == Role::Admin => {
+                FreshAdmin::of(current, app).map(|FreshAdmin(current)| Self(Some(current)))
+            }
+            Ok(_) => Ok(Self(None)),
             Err(error) if error.parts().0.is_client_error() => Ok(Self(None)),
-            // Whether this is an admin cannot be told without the database.
+            // Without the database, nobody knows whether this is an admin.
             Err(error) => Err(error),
         }
     }

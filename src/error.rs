@@ -37,6 +37,17 @@ pub enum Error {
     /// A sensitive call with a session that is not fresh; holds `FRESH_FOR` in seconds (RFC 9470).
     #[error("Give the password again with POST /me/reauthenticate, then repeat this request.")]
     ReauthenticationRequired(u64),
+    /// The account must get a new password before it does anything else.
+    #[error("Choose a new password with PUT /me/password first.")]
+    PasswordChangeRequired,
+    /// An admin's own username, email address or password, changed as if it were another's.
+    #[error(
+        "Change your own username and email address with PATCH /me, your password with PUT /me/password."
+    )]
+    OwnAccount,
+    /// The account has as many API tokens as it may have.
+    #[error("The account has {0} API tokens, as many as it may have. Revoke one first.")]
+    TooManyTokens(i64),
     /// An API token or a password where a session is needed.
     #[error("This needs a login; an API token or a password with the request is not enough.")]
     SessionRequired,
@@ -132,6 +143,11 @@ impl Error {
             Self::ReauthenticationRequired(_) => {
                 (S::UNAUTHORIZED, "reauthentication_required", "Reauthentication required")
             }
+            Self::PasswordChangeRequired => {
+                (S::FORBIDDEN, "password_change_required", "Password change required")
+            }
+            Self::OwnAccount => (S::FORBIDDEN, "own_account", "Your own account"),
+            Self::TooManyTokens(_) => (S::CONFLICT, "too_many_tokens", "Too many API tokens"),
             Self::SessionRequired => (S::FORBIDDEN, "session_required", "Session required"),
             Self::InsufficientScope(_) => {
                 (S::FORBIDDEN, "insufficient_scope", "Insufficient scope")

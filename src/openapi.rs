@@ -95,6 +95,10 @@ fn complete(operation: Option<&mut Operation>, method: Method) {
     let anonymous = SecurityRequirement::default();
     if operation.security.as_ref().is_some_and(|schemes| !schemes.contains(&anonymous)) {
         errors.extend([Error::Unauthenticated, Error::SessionExpired, Error::InvalidToken]);
+        let id = operation.operation_id.as_deref().unwrap_or_default();
+        if !["get_me", "get_session", "change_password"].contains(&id) {
+            errors.push(Error::PasswordChangeRequired);
+        }
     }
     let takes_api_key = |requirement: &SecurityRequirement| *requirement == api_key();
     if operation.security.iter().flatten().any(takes_api_key) {

@@ -38,7 +38,7 @@ pub struct FieldError {
     #[schema(example = "password")]
     pub field: String,
     /// The kind of fault: `required`, `unknown`, `wrong_type`, `too_short`, `too_long`, `invalid`;
-    /// of a new password also `breached`, `personal`, `guessable`.
+    /// of a new password also `breached`, `personal`, `guessable`, and `unchanged` where it must be changed.
     #[schema(example = "too_short")]
     pub code: String,
     /// The fault in words; it reads on from the field's name.

@@ -44,6 +44,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(users::create_user, users::list_users))
         .routes(routes!(users::one::get_user, users::one::update_user, users::one::delete_user))
         .routes(routes!(users::sessions::list_user_sessions, users::sessions::revoke_user_sessions))
+        .routes(routes!(users::tokens::list_user_tokens, users::tokens::revoke_user_tokens))
+        .routes(routes!(users::tokens::revoke_user_token))
         .routes(routes!(audit::list_events))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

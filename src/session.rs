@@ -24,6 +24,7 @@ use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::state::App;
+use crate::store::credentials::Checked;
 use crate::store::outbox::MailKind::NewDevice;
 use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
 use crate::store::users::{self, User};
@@ -53,6 +54,14 @@ pub struct CurrentSession {
     pub live: Live,
     /// The secret that the client gave.
     pub id: SessionId,
+}
+
+impl CurrentSession {
+    /// What is checked again once the account is locked.
+    #[must_use]
+    pub fn checked(&self) -> Checked {
+        Checked::Session { id: self.live.session.id, record_id: self.id.record_id() }
+    }
 }
 
 /// A session that was just begun or renewed, with the secret that opens it.
@@ -185,17 +194,6 @@ async fn remember(
     Ok(Some(new).filter(|_| remembered.is_given))
 }
 
-/// Makes sure that a session still stands on the same secret, in a transaction in which the account's
-/// row is locked: what ends or renews a session waits for that lock.
-///
-/// # Errors
-/// `SessionExpired` when it does not, and those of the database.
-pub async fn confirm(connection: &mut PgConnection, current: &CurrentSession) -> Result<()> {
-    let (id, record_id) = (current.live.session.id, current.id.record_id());
-    let stands = sessions::stands(connection, id, &record_id).await?;
-    if stands { Ok(()) } else { Err(Error::SessionExpired) }
-}
-
 /// Ends the session that a secret names, if there is one: a logout.
 ///
 /// # Errors
@@ -206,56 +204,6 @@ pub async fn end(app: &App, id: &SessionId, transport: Transport, client: &Clien
     let mut transaction = store::begin(&app.pool).await?;
     users::lock(&mut transaction, &[owned.user_id]).await?;
     end_owned(&mut transaction, owned, client).await?;
-    Ok(transaction.commit().await?)
-}
-
-/// Ends one session of somebody who is logged in; `false` when they have no such session. An address that
-/// waits to be verified is dropped: that session may have asked for it.
-///
-/// # Errors
-/// `SessionExpired` when the current session ended meanwhile, and those of the database.
-pub async fn revoke(
-    app: &App,
-    current: &CurrentSession,
-    id: Uuid,
-    client: &Client,
-) -> Result<bool> {
-    let user_id = current.live.user.id;
-    let mut transaction = store::begin(&app.pool).await?;
-    users::lock(&mut transaction, &[user_id]).await?;
-    confirm(&mut transaction, current).await?;
-    let ended = sessions::delete(&mut transaction, Owned { id, user_id }).await?;
-    if ended {
-        users::drop_pending_email(&mut *transaction, user_id).await?;
-        let revoked = Event::new(Kind::SessionRevoked, client).by_own(user_id);
-        revoked.session(id).record(&mut *transaction).await?;
-    }
-    transaction.commit().await?;
-    Ok(ended)
-}
-
-/// Ends every session of somebody who is logged in; the current one too if `all`. An address that waits
-/// to be verified is dropped, as by [`revoke`].
-///
-/// # Errors
-/// `SessionExpired` when the current session ended meanwhile, and those of the database.
-pub async fn revoke_others(
-    app: &App,
-    current: &CurrentSession,
-    all: bool,
-    client: &Client,
-) -> Result<()> {
-    let user_id = current.live.user.id;
-    let but = (!all).then_some(current.live.session.id);
-    let mut transaction = store::begin(&app.pool).await?;
-    users::lock(&mut transaction, &[user_id]).await?;
-    confirm(&mut transaction, current).await?;
-    let ended = sessions::delete_all(&mut transaction, user_id, but).await?;
-    if ended > 0 {
-        users::drop_pending_email(&mut *transaction, user_id).await?;
-        let revoked = Event::new(Kind::SessionRevoked, client).by_own(user_id);
-        revoked.details(json!({"sessions": ended})).record(&mut *transaction).await?;
-    }
     Ok(transaction.commit().await?)
 }
 

@@ -5,6 +5,7 @@
 
 pub mod api_tokens;
 pub mod audit_events;
+pub mod credentials;
 pub mod diagnosis;
 pub mod expired;
 pub mod known_devices;

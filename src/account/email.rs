@@ -4,10 +4,12 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Actor, create, on_names};
+use super::{Actor, create, lock, on_names};
 use crate::audit::{Event, Kind};
+use crate::auth::CurrentUser;
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::state::App;
 use crate::store::one_time_tokens::{self, Owner, Purpose, Token};
 use crate::store::outbox::{self, NewMail};
 use crate::store::registrations;
@@ -67,6 +69,24 @@ async fn register(
     let (new, hash) = (registration.new, registration.password_hash);
     create(connection, &new, &hash, Actor::Registrant, client).await?;
     Ok(true)
+}
+
+/// Sends the mail again that verifies the address that an account is to have, or its own.
+///
+/// # Errors
+/// `NothingToVerify`, `RateLimited`, those of the actor's credential, and those of the database.
+pub async fn ask_to_verify(
+    connection: &mut PgConnection,
+    current: &CurrentUser,
+    app: &App,
+    client: &Client,
+) -> Result<()> {
+    let user = lock(connection, current.user.id, Actor::Owner(current, app), false).await?.user;
+    let unverified = user.email.filter(|_| !user.email_verified);
+    let email = user.pending_email.or(unverified).ok_or(Error::NothingToVerify)?;
+    let mail = NewMail::to_verify(user.id, &email);
+    throttle::count_mail(connection, app, client, mail.kind, &email).await?;
+    Ok(outbox::insert(connection, &mail).await?)
 }
 
 /// What follows from another address: mails that open the account are void, and whoever has the old

@@ -1,5 +1,6 @@
 //! New passwords, and what they make void.
 
+use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -13,25 +14,47 @@ use crate::store::users::{self, Changes, Credentials, User};
 use crate::store::{api_tokens, known_devices, sessions, throttles};
 use crate::{names, throttle};
 
-/// Gives an account the password that its owner chose, and ends its other sessions. The current
-/// password was `verified`.
+/// A new password of an account, by its owner.
+#[derive(Debug)]
+pub struct ChosenPassword {
+    /// Its hash.
+    pub hash: String,
+    /// Whether the account's API tokens stay valid.
+    pub keep_api_tokens: bool,
+}
+
+/// How much a new password revoked: for the owner's email and the audit event.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Revoked {
+    pub(super) sessions: usize,
+    pub(super) api_tokens: i64,
+}
+
+/// Gives an account the password that its owner chose, and ends its other sessions and, unless they are to be
+/// kept, its API tokens. The current password was `verified`.
 ///
 /// # Errors
-/// `InvalidCredentials` when the account changed since, and those of the database.
+/// `InvalidCredentials` when the account has another password by now, and those of the database.
 pub async fn change_password(
     connection: &mut PgConnection,
     verified: &Credentials,
-    hash: String,
+    new: ChosenPassword,
     current: Uuid,
     client: &Client,
 ) -> Result<User> {
     let locked = users::lock_verified(&mut *connection, verified).await?;
     let id = locked.ok_or(Error::InvalidCredentials)?.id;
+    let user = set(connection, id, new.hash).await?;
+    let revoked = Revoked {
+        sessions: sessions::delete_all(&mut *connection, id, Some(current)).await?,
+        api_tokens: match new.keep_api_tokens {
+            true => 0,
+            false => api_tokens::delete_all(&mut *connection, id).await?,
+        },
+    };
+    follow_new_password(connection, &user, client.device_hash.as_deref(), &revoked).await?;
     let changed = Event::new(Kind::PasswordChanged, client).by_own(id).session(current);
-    let user = set(connection, id, hash).await?;
-    sessions::delete_all(&mut *connection, id, Some(current)).await?;
-    follow_new_password(connection, &user, client.device_hash.as_deref()).await?;
-    changed.record(connection).await?;
+    changed.details(json!(revoked)).record(connection).await?;
     Ok(user)
 }
 
@@ -59,10 +82,9 @@ pub async fn reset_password(
     }
     users::verify_email(&mut *connection, id).await?;
     let user = set(connection, id, hash).await?;
-    sessions::delete_all(&mut *connection, id, None).await?;
-    api_tokens::delete_all(&mut *connection, id).await?;
-    follow_new_password(connection, &user, client.device_hash.as_deref()).await?;
-    changed_by_mail(id, client).record(connection).await?;
+    let revoked = revoke_all(connection, id).await?;
+    follow_new_password(connection, &user, client.device_hash.as_deref(), &revoked).await?;
+    changed_by_mail(id, client, &revoked).record(connection).await?;
     Ok(true)
 }
 
@@ -89,20 +111,33 @@ pub async fn log_in_by_mail(
     if !before.email_verified {
         let Some(hash) = instead else { return Ok(None) };
         let user = set(connection, id, hash).await?;
-        sessions::delete_all(&mut *connection, id, None).await?;
-        api_tokens::delete_all(&mut *connection, id).await?;
-        follow_new_password(connection, &user, None).await?;
-        changed_by_mail(id, client).record(&mut *connection).await?;
+        let revoked = revoke_all(connection, id).await?;
+        follow_new_password(connection, &user, None, &revoked).await?;
+        changed_by_mail(id, client, &revoked).record(&mut *connection).await?;
     }
     Ok(users::record_login_by_mail(connection, id).await?)
 }
 
-fn changed_by_mail(id: Uuid, client: &Client) -> Event<'_> {
-    Event::new(Kind::PasswordChanged, client).by_own(id).details(json!({"by": "mail"}))
+fn changed_by_mail<'a>(id: Uuid, client: &'a Client, revoked: &Revoked) -> Event<'a> {
+    let mut details = json!(revoked);
+    details["by"] = json!("mail");
+    Event::new(Kind::PasswordChanged, client).by_own(id).details(details)
+}
+
+/// Revokes every session and API token of an account whose row is locked.
+pub(super) async fn revoke_all(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<Revoked> {
+    Ok(Revoked {
+        sessions: sessions::delete_all(&mut *connection, id, None).await?,
+        api_tokens: api_tokens::delete_all(connection, id).await?,
+    })
 }
 
 async fn set(connection: &mut PgConnection, id: Uuid, hash: String) -> Result<User> {
-    let changes = Changes { password_hash: Some(hash), ..Changes::default() };
+    let changes = Changes {
+        password_hash: Some(hash),
+        must_change_password: Some(false),
+        ..Changes::default()
+    };
     Ok(users::update(connection, id, &changes).await?)
 }
 
@@ -112,11 +147,12 @@ pub(super) async fn follow_new_password(
     connection: &mut PgConnection,
     user: &User,
     but: Option<&[u8]>,
+    revoked: &Revoked,
 ) -> Result<()> {
     known_devices::forget(&mut *connection, user.id, but).await?;
     super::email::void_mails(connection, user).await?;
     let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
     throttles::clear(&mut *connection, &throttle::account_keys(names), None).await?;
     let kind = outbox::MailKind::PasswordChanged;
-    Ok(outbox::insert_to_owner(connection, Some(user.id), kind, &json!({})).await?)
+    Ok(outbox::insert_to_owner(connection, Some(user.id), kind, &json!(revoked)).await?)
 }

@@ -4,23 +4,30 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Actor, email, event, lock, on_names, password};
+use super::password::Revoked;
+use super::{Actor, Locked, email, event, lock, on_names, password};
 use crate::audit::Kind;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::state::App;
 use crate::store::outbox::{self, MailKind, NewMail};
-use crate::store::sessions;
 use crate::store::users::{self, Changes, Role, User};
+use crate::store::{api_tokens, known_devices, sessions};
 use crate::throttle;
 
-/// Changes an account, and ends the sessions that the change makes void: all of them when it is
-/// disabled, demoted or given a new password. An owner needs a fresh session for another email address,
-/// which waits until it is verified; an admin's word is taken for it.
+/// Changes an account, and revokes what the change makes void:
+///
+/// - a new password, or disabling: every session and API token;
+/// - a demotion: every session, and the API tokens with the scope `admin`;
+/// - a promotion: every session, since one that was stolen would gain an admin's rights.
+///
+/// An owner needs a recently authenticated session for another username or email address. The address waits
+/// until it is verified. An admin's word is taken for it.
 ///
 /// # Errors
-/// `NotFound`, `SessionExpired`, `ReauthenticationRequired`, `SessionRequired`, `LastAdmin`, `Forbidden` for an admin who is none any more, those of taken names, a
-/// 422 when no name would be left, `RateLimited` for too many mails, and those of the database.
+/// `NotFound`, `ReauthenticationRequired`, `SessionRequired`, `LastAdmin`, `Forbidden` for an admin who is none any
+/// more, those of taken names, a 422 when no name would be left, `RateLimited` for too many mails, those of the
+/// actor's credential, and those of the database.
 pub async fn update(
     connection: &mut PgConnection,
     id: Uuid,
@@ -29,32 +36,40 @@ pub async fn update(
     client: &Client,
 ) -> Result<User> {
     let takes_away = changes.role == Some(Role::User) || changes.is_active == Some(false);
-    let before = lock(connection, id, actor, takes_away).await?;
-    let demotes = changes.role == Some(Role::User) && before.user.role == Role::Admin;
-    let disables = changes.is_active == Some(false);
-    if (demotes || disables) && before.is_last_admin {
-        return Err(Error::LastAdmin);
-    }
-    let before = before.user;
+    let Locked { user: before, is_last_admin } = lock(connection, id, actor, takes_away).await?;
+    changes.drop_unchanged(&before);
     if let Actor::Owner(current, app) = actor {
-        if changes.email.as_ref().is_some_and(|email| *email != before.email) {
+        if changes.username.is_some() || changes.email.is_some() {
             current.require_fresh(app)?;
         }
-        await_verification(connection, &mut changes, &before, app, client).await?;
+        await_verification(connection, &mut changes, app, client).await?;
     }
     if changes.is_empty() {
         return Ok(before);
     }
+    let (role, disables) = (changes.role, changes.is_active == Some(false));
+    if is_last_admin && (role == Some(Role::User) || disables) {
+        return Err(Error::LastAdmin);
+    }
     let user = users::update(&mut *connection, id, &changes).await.map_err(Error::from);
     let user = on_names(user)?;
-    if demotes || disables || changes.password_hash.is_some() {
-        sessions::delete_all(&mut *connection, id, None).await?;
+    let has_new_password = changes.password_hash.is_some();
+    let mut revoked = Revoked::default();
+    if has_new_password || disables || role.is_some() {
+        revoked.sessions = sessions::delete_all(&mut *connection, id, None).await?;
     }
-    if changes.password_hash.is_some() {
-        password::follow_new_password(connection, &user, None).await?;
-        event(Kind::PasswordChanged, client, id, actor).record(&mut *connection).await?;
+    if has_new_password || disables {
+        revoked.api_tokens = api_tokens::delete_all(&mut *connection, id).await?;
+    } else if role == Some(Role::User) {
+        revoked.api_tokens = api_tokens::delete_admin(&mut *connection, id).await?;
+    }
+    if has_new_password {
+        password::follow_new_password(connection, &user, None, &revoked).await?;
+        let changed = event(Kind::PasswordChanged, client, id, actor);
+        changed.details(json!(revoked)).record(&mut *connection).await?;
     }
     if disables {
+        known_devices::forget(&mut *connection, id, None).await?;
         email::void_mails(connection, &user).await?;
     }
     if let Some(Some(pending)) = &changes.pending_email {
@@ -71,32 +86,30 @@ pub async fn update(
     if !fields.is_empty() {
         let updated = event(Kind::UserUpdated, client, id, actor);
         let mut details = json!({"fields": fields});
-        if let Some(role) = changes.role {
+        if let Some(role) = role {
             details["role"] = json!(role);
         }
         if let Some(is_active) = changes.is_active {
             details["is_active"] = json!(is_active);
+        }
+        if revoked.api_tokens > 0 {
+            details["api_tokens"] = json!(revoked.api_tokens);
         }
         updated.details(details).record(connection).await?;
     }
     Ok(user)
 }
 
-/// Makes another address that an owner wants one that is pending. The one that the account has already
-/// ends what was pending.
+/// Makes another address that an owner wants one that is pending.
 async fn await_verification(
     connection: &mut PgConnection,
     changes: &mut Changes,
-    before: &User,
     app: &App,
     client: &Client,
 ) -> Result<()> {
     let config = &app.config;
     match changes.email.take() {
         None => {}
-        Some(email) if email == before.email => {
-            changes.pending_email = before.pending_email.is_some().then_some(None);
-        }
         Some(None) if config.require_verified_email.is_on() => {
             return Err(Error::invalid("email", "required", "is needed to log in"));
         }

@@ -176,6 +176,7 @@ fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
         name: read("name", &row.name, names::name)?,
         role: row.role.unwrap_or_default(),
         email_verified: row.email.is_some() && row.email_verified.unwrap_or_default(),
+        must_change_password: false,
     };
     if new.username.is_none() && new.email.is_none() {
         return Err("username or email is required".to_owned());

@@ -146,6 +146,7 @@ fn first_admin(config: &Config) -> Result<Option<NewUser>, String> {
         role: Role::Admin,
         // The operator's word.
         email_verified: true,
+        must_change_password: false,
     }))
 }
 

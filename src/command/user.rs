@@ -211,6 +211,7 @@ impl Create {
             name: self.name.map(|text| names::name("--name", &text)).transpose().map_err(told)?,
             role: self.role,
             email_verified: self.email_verified,
+            must_change_password: false,
         };
         Ok((new, self.source))
     }

@@ -17,7 +17,7 @@ use crate::token::OneTimeSecret;
 pub(super) async fn letter(app: &App, service: &str, mail: &Mail) -> Result<Option<Letter>> {
     let at = mail.created_at;
     Ok(match mail.kind {
-        MailKind::PasswordChanged => Some(Letter::password_changed(service, at)),
+        MailKind::PasswordChanged => Some(Letter::password_changed(service, at, &mail.details)),
         MailKind::NewDevice => Some(Letter::new_device(service, at, &mail.details)),
         MailKind::EmailChangeRequested => Some(Letter::email_change_requested(service, at)),
         MailKind::EmailChanged => Some(Letter::email_changed(service, at)),

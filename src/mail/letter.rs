@@ -123,15 +123,22 @@ impl Letter {
         }
     }
 
-    /// The password was changed.
+    /// The password was changed; `details` say how many sessions and API tokens that revoked.
     #[must_use]
-    pub fn password_changed(service: &str, at: OffsetDateTime) -> Self {
+    pub fn password_changed(service: &str, at: OffsetDateTime, details: &Value) -> Self {
+        let revoked = match details["api_tokens"].as_i64().unwrap_or_default() {
+            0 => "Every other session was logged out. No API token was revoked.".to_owned(),
+            1 => "Every other session was logged out, and 1 API token was revoked.".to_owned(),
+            count => {
+                format!("Every other session was logged out, and {count} API tokens were revoked.")
+            }
+        };
         Self::notice(
             "Your password was changed",
             [
                 format!("The password of your account at {service} was changed on {}.", moment(at)),
-                "Everybody who was logged in to the account elsewhere has been logged out.".to_owned(),
-                "If it was not you, ask for a new password where you log in: that ends whatever else opens the account, too.".to_owned(),
+                revoked,
+                "If this was not you, use \"forgot password\" where you log in. A new password set that way logs out every session and revokes every API token.".to_owned(),
             ],
         )
     }
@@ -147,7 +154,7 @@ impl Letter {
             [
                 format!("A device that is new to your account at {service} has logged in:"),
                 format!("{device}{from}, on {}.", moment(at)),
-                "If it was not you, change your password at once: that logs it out.".to_owned(),
+                "If this was not you, change your password at once. That logs out every other session and revokes every API token.".to_owned(),
             ],
         )
     }
@@ -163,7 +170,7 @@ impl Letter {
                     moment(at)
                 ),
                 "This one stays until the other is confirmed.".to_owned(),
-                "If it was not you, change your password at once: that logs everybody out, and the other address is dropped.".to_owned(),
+                "If this was not you, change your password at once. That logs out every other session, revokes every API token, and drops the other address.".to_owned(),
             ],
         )
     }

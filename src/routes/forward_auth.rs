@@ -110,7 +110,7 @@ async fn check(app: &App, parts: &mut Parts) -> Result<HeaderMap, (Error, bool)>
     let required = Requirements::of(parts).map_err(|error| (error, false))?;
     let redirect = required.iter().any(|required| required.redirect == Some(Flag::On));
     let checked = async {
-        let current = CurrentUser::identify(parts, app).await?;
+        let current = CurrentUser::identify_unlimited(parts, app).await?;
         let safe = Original::of(parts, app).is_some_and(|original| original.is_safe());
         current.require_scope(if safe { Scope::Read } else { Scope::Write })?;
         if required.iter().any(|required| required.role == Some(Role::Admin)) {
@@ -129,8 +129,8 @@ fn describe(current: &CurrentUser) -> Result<HeaderMap> {
     let user = &current.user;
     let session = current.session().map(|current| &current.live.session);
     let scopes = match &current.access {
-        Access::ApiToken(scopes) => scopes.iter().map(|scope| scope.as_str()).collect(),
-        Access::Session(_) | Access::Password => Vec::new(),
+        Access::ApiToken { scopes, .. } => scopes.iter().map(|scope| scope.as_str()).collect(),
+        Access::Session(_) | Access::Password(_) => Vec::new(),
     };
     // What the credential may not do here, it should do nowhere.
     let role = if current.require_admin().is_ok() { "admin" } else { "user" };

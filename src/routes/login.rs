@@ -112,23 +112,18 @@ async fn log_in(
     know_by(&mut client, login.device_token.as_ref());
     let wanted = Wanted::new(app, login.transport, login.remember, login.remember_for.as_deref())?;
     let identifier = login.identifier()?;
-    let mut tries = 0;
-    loop {
-        let (credentials, rehashed) =
-            auth::verify(app, &client, &identifier, &login.password, Success::Clears).await?;
-        let begin = wanted.begin(&client, replaces.as_ref(), Some(credentials.user_id));
-        let begun = session::begin(app, begin, async |connection| {
-            let hash = credentials.hash();
-            users::record_login(connection, credentials.user_id, hash, rehashed.as_deref())
-                .await?
-                .ok_or(Error::InvalidCredentials)
-        });
-        match begun.await {
-            // The hash changed since it was verified: another login may have replaced an old one.
-            Err(Error::InvalidCredentials) if tries == 0 => tries += 1,
-            begun => return begun,
+    let (verified, rehashed) =
+        auth::verify(app, &client, &identifier, &login.password, Success::Clears).await?;
+    let begin = wanted.begin(&client, replaces.as_ref(), Some(verified.user_id));
+    session::begin(app, begin, async |connection| {
+        let version = verified.credential_version;
+        let user = users::record_login(&mut *connection, verified.user_id, version).await?;
+        if let Some(rehashed) = &rehashed {
+            users::rehash(connection, &verified, rehashed).await?;
         }
-    }
+        user.ok_or(Error::InvalidCredentials)
+    })
+    .await
 }
 
 /// Log out

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::account::{self, Actor};
-use crate::auth::{CurrentUser, FreshUser};
+use crate::auth::{CurrentUser, FreshUser, LimitedUser};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, present};
@@ -54,14 +54,15 @@ problems!(DeleteProblems: Error::SessionRequired, Error::ReauthenticationRequire
     get, path = "/me", tag = "me", security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
     responses((status = OK, body = User)),
 )]
-pub(super) async fn get_me(CurrentUser { user, .. }: CurrentUser) -> Json<User> {
-    Json(user)
+pub(super) async fn get_me(LimitedUser(current): LimitedUser) -> Json<User> {
+    Json(current.user)
 }
 
 /// Change your account
 ///
-/// Another email address needs a fresh session, since it is a way back into the account. It is mailed to,
-/// and waits as `pending_email` until it is verified; the one that the account has ends the wait.
+/// Another username or email address needs a recently authenticated session, since it is a way into the account.
+/// The service sends an email to the new address, which waits as `pending_email` until it is verified. The address
+/// that the account has ends the wait.
 #[utoipa::path(
     patch, path = "/me", tag = "me", request_body = UpdateMe,
     security(("cookie" = []), ("bearer" = []), ("api_key" = [])),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::auth::{Access, CurrentUser};
+use crate::auth::{Access, CurrentUser, LimitedUser};
 use crate::extract::Json;
 use crate::store::sessions::Session;
 use crate::store::users::User;
@@ -27,10 +27,12 @@ pub(super) struct Current {
     get, path = "/session", tag = "session", security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
     responses((status = OK, body = Current)),
 )]
-pub(super) async fn get_session(CurrentUser { user, access }: CurrentUser) -> Json<Current> {
+pub(super) async fn get_session(
+    LimitedUser(CurrentUser { user, access }): LimitedUser,
+) -> Json<Current> {
     let session = match access {
         Access::Session(current) => Some(current.live.session),
-        Access::ApiToken(_) | Access::Password => None,
+        Access::ApiToken { .. } | Access::Password(_) => None,
     };
     Json(Current { user, session })
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod one;
 pub(super) mod sessions;
+pub(super) mod tokens;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -16,7 +17,7 @@ use crate::auth::{Admin, MaybeAdmin, OwnCookie};
 use crate::client::Client;
 use crate::config::Registration;
 use crate::error::{Error, Result};
-use crate::extract::{Json, Query, word};
+use crate::extract::{Json, Query, given, word};
 use crate::page::{Page, PageQuery};
 use crate::password::NewPassword;
 use crate::problem::FieldError;
@@ -53,6 +54,10 @@ pub(super) struct CreateUser {
     #[serde(default, deserialize_with = "word")]
     #[schema(nullable = false)]
     role: Option<Role>,
+    /// Only for admins: whether the owner must choose a new password before anything else.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
+    must_change_password: Option<bool>,
     /// As at login.
     remember: Option<bool>,
     /// As at login.
@@ -96,7 +101,7 @@ pub(super) struct ListUsers {
     is_active: Option<bool>,
 }
 
-problems!(CreateUserProblems: Error::SessionExpired, Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, rate_limited(), Error::Busy);
+problems!(CreateUserProblems: Error::SessionExpired, Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::PasswordChangeRequired, Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, rate_limited(), Error::Busy);
 problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 
 /// Register, or make an account as an admin
@@ -129,7 +134,7 @@ pub(super) async fn create_user(
         if app.config.registration == Registration::Closed {
             return Err(Error::RegistrationClosed);
         }
-        if request.role.is_some() {
+        if request.role.is_some() || request.must_change_password.is_some() {
             return Err(Error::Forbidden);
         }
     }
@@ -159,9 +164,10 @@ pub(super) async fn create_user(
     let begun = session::begin(&app, begin, async |connection| {
         let user = account::create(connection, &new, &hash, Actor::Registrant, &client).await?;
         count_mail(connection, &app, &client, &new).await?;
-        users::record_login(connection, user.id, &hash, None)
+        let credential_version = users::FIRST_CREDENTIAL_VERSION;
+        users::record_login(connection, user.id, credential_version)
             .await?
-            .ok_or_else(|| Error::internal("an account that was just made is not there"))
+            .ok_or_else(|| Error::internal("an account that was just created is not there"))
     });
     let begun = begun.await?;
     let (cookies, tokens) = hand_out(&begun, &app.cookies);
@@ -273,6 +279,7 @@ impl CreateUser {
                 name,
                 role: self.role.unwrap_or_default(),
                 email_verified: false,
+                must_change_password: self.must_change_password.unwrap_or_default(),
             })
         } else {
             Err(Error::ValidationFailed(faults))

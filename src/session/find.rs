@@ -11,6 +11,7 @@ use crate::config::{Config, SessionProtection};
 use crate::error::{Error, Result};
 use crate::state::App;
 use crate::store;
+use crate::store::credentials::{self, Checked};
 use crate::store::sessions::{self, Live, Owned, Touch, Transport, Use, Wanted};
 use crate::store::users;
 
@@ -97,8 +98,9 @@ async fn end_for_protection(
     let mut transaction = store::begin(&app.pool).await?;
     users::lock(&mut transaction, &[owned.user_id]).await?;
     // One that was renewed since is another client's by now.
-    let stands = sessions::stands(&mut *transaction, owned.id, record_id).await?;
-    if stands && sessions::delete(&mut transaction, owned).await? {
+    let checked = Checked::Session { id: owned.id, record_id: record_id.to_owned() };
+    let is_valid = credentials::is_valid(&mut *transaction, owned.user_id, &checked).await?;
+    if is_valid && sessions::delete(&mut transaction, owned).await? {
         event(live, client, "ended").record(&mut *transaction).await?;
     }
     Ok(transaction.commit().await?)

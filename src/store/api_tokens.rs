@@ -124,9 +124,43 @@ pub async fn delete(db: impl PgExecutor<'_>, user_id: Uuid, id: Uuid) -> sqlx::R
         .map(|done| done.rows_affected() == 1)
 }
 
-/// Ends every token of an account.
-pub async fn delete_all(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<()> {
-    sqlx::query!("delete from api_tokens where user_id = $1", user_id).execute(db).await.map(drop)
+/// Deletes every token of an account, and returns how many were valid.
+pub async fn delete_all(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<i64> {
+    delete_with(db, user_id, None).await
+}
+
+/// Deletes the tokens of an account that have the scope `admin`, and returns how many were valid.
+pub async fn delete_admin(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<i64> {
+    delete_with(db, user_id, Some(Scope::Admin)).await
+}
+
+async fn delete_with(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    scope: Option<Scope>,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"with deleted as (
+             delete from api_tokens where user_id = $1 and ($2::text is null or $2 = any(scopes))
+             returning expires_at
+         )
+         select count(*) filter (where expires_at is null or expires_at > now()) as "count!" from deleted"#,
+        user_id,
+        scope.map(Scope::as_str),
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// How many valid tokens an account has.
+pub async fn count_valid(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from api_tokens
+         where user_id = $1 and (expires_at is null or expires_at > now())"#,
+        user_id,
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// A token that stands, and whose it is.
@@ -155,7 +189,7 @@ pub async fn find_live(
              select t.id as token_id, t.scopes as "scopes: Vec<Scope>",
                  coalesce(t.last_used_at < now() - interval '1 minute', true) as "touch_due!",
                  u.id, u.username, u.email, u.email_verified, u.pending_email, u.name, u.role as "role: Role",
-                 u.is_active, u.created_at, u.updated_at, u.last_login_at
+                 u.is_active, u.must_change_password, u.created_at, u.updated_at, u.last_login_at
              from api_tokens t join users u on u.id = t.user_id
              where t.hash = w.hash and (t.expires_at is null or t.expires_at > now()) and u.is_active
              limit 1
@@ -175,6 +209,7 @@ pub async fn find_live(
             name: row.name,
             role: row.role,
             is_active: row.is_active,
+            must_change_password: row.must_change_password,
             created_at: row.created_at,
             updated_at: row.updated_at,
             last_login_at: row.last_login_at,

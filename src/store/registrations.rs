@@ -39,7 +39,14 @@ pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Regi
     .await?;
     Ok(row.map(|row| {
         let (username, email, name) = (row.username, Some(row.email), row.name);
-        let new = NewUser { username, email, name, role: Role::User, email_verified: true };
+        let new = NewUser {
+            username,
+            email,
+            name,
+            role: Role::User,
+            email_verified: true,
+            must_change_password: false,
+        };
         Registration { new, password_hash: row.password_hash }
     }))
 }

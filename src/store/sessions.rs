@@ -248,20 +248,6 @@ pub async fn find_owner(
     .await
 }
 
-/// Whether a session stands on this record, and its account may log in.
-pub async fn stands(db: impl PgExecutor<'_>, id: Uuid, record_id: &str) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"select exists (
-             select from sessions s join users u on u.id = s.user_id
-             where s.id = $1 and s.record_id = $2 and s.expires_at > now() and u.is_active
-         ) as "stands!""#,
-        id,
-        record_id,
-    )
-    .fetch_one(db)
-    .await
-}
-
 /// Ends one session of an account whose row is locked; `false` when it has no such session.
 pub async fn delete(connection: &mut PgConnection, owned: Owned) -> sqlx::Result<bool> {
     let ended = sqlx::query_scalar!(

@@ -16,7 +16,8 @@ macro_rules! query_user {
             User,
             $before
                 + r#" id, username, email, email_verified, pending_email, name,
-                      role as "role: Role", is_active, created_at, updated_at, last_login_at "#
+                      role as "role: Role", is_active, must_change_password, created_at, updated_at,
+                      last_login_at "#
                 + $after
             $(, $argument)*
         )
@@ -33,8 +34,8 @@ pub use self::email::{
 };
 pub use self::list::{Filter, list};
 pub use self::login::{
-    Credentials, find_credentials, find_credentials_of, lock_verified, record_login,
-    record_login_by_mail, rehash,
+    Credentials, FIRST_CREDENTIAL_VERSION, find_credentials, find_credentials_of, lock_verified,
+    record_login, record_login_by_mail, rehash,
 };
 pub use self::making::{
     ImportedUser, NewUser, any_admin, has_both_names, import, insert, insert_first_admin,
@@ -42,7 +43,7 @@ pub use self::making::{
 
 /// An account.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(example = json!({"id": "019a5f3c-7a10-7c60-9d6e-0c8f6f1a2b3c", "username": "alice", "email": "alice@example.com", "email_verified": false, "pending_email": null, "name": "Alice", "role": "user", "is_active": true, "created_at": "2026-11-21T11:12:19Z", "updated_at": "2026-11-21T11:12:19Z", "last_login_at": "2026-11-21T11:12:20Z"}))]
+#[schema(example = json!({"id": "019a5f3c-7a10-7c60-9d6e-0c8f6f1a2b3c", "username": "alice", "email": "alice@example.com", "email_verified": false, "pending_email": null, "name": "Alice", "role": "user", "is_active": true, "must_change_password": false, "created_at": "2026-11-21T11:12:19Z", "updated_at": "2026-11-21T11:12:19Z", "last_login_at": "2026-11-21T11:12:20Z"}))]
 pub struct User {
     /// A UUIDv7, so ids sort by when they were made.
     pub id: Uuid,
@@ -64,6 +65,9 @@ pub struct User {
     pub role: Role,
     /// Whether the account may log in.
     pub is_active: bool,
+    /// Whether every call but `GET /me`, `GET /session`, `PUT /me/password` and `POST /logout` is a 403
+    /// `password_change_required`.
+    pub must_change_password: bool,
     /// When the account was made.
     #[serde(serialize_with = "timestamp::serialize")]
     pub created_at: OffsetDateTime,
@@ -127,6 +131,8 @@ pub struct Changes {
     /// The hash of its password. With a new one, and when the account is disabled, an address that is to
     /// be verified is dropped: whoever asked for it may be the one who is to be kept out.
     pub password_hash: Option<String>,
+    /// Whether its owner must choose a new password before anything else.
+    pub must_change_password: Option<bool>,
 }
 
 impl Changes {
@@ -134,6 +140,19 @@ impl Changes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fields().is_empty() && self.password_hash.is_none()
+    }
+
+    /// Keeps only what differs from the account as it is. The address that it has ends the wait for another.
+    pub fn drop_unchanged(&mut self, user: &User) {
+        if self.email.as_ref() == Some(&user.email) {
+            self.pending_email = user.pending_email.is_some().then_some(None);
+        }
+        self.username.take_if(|username| *username == user.username);
+        self.email.take_if(|email| *email == user.email);
+        self.name.take_if(|name| *name == user.name);
+        self.role.take_if(|role| *role == user.role);
+        self.is_active.take_if(|is_active| *is_active == user.is_active);
+        self.must_change_password.take_if(|must| *must == user.must_change_password);
     }
 
     /// The names of the fields that are given, but for the password.
@@ -146,6 +165,7 @@ impl Changes {
             ("name", self.name.is_some()),
             ("role", self.role.is_some()),
             ("is_active", self.is_active.is_some()),
+            ("must_change_password", self.must_change_password.is_some()),
         ];
         given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
     }
@@ -197,6 +217,7 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
              role = coalesce($10, role),
              is_active = coalesce($11, is_active),
              password_hash = coalesce($12, password_hash),
+             must_change_password = coalesce($13, must_change_password),
              updated_at = now()
          where id = $1 returning",
         "",
@@ -212,6 +233,7 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
         changes.role as _,
         changes.is_active,
         changes.password_hash.as_deref(),
+        changes.must_change_password,
     )
     .fetch_one(db)
     .await

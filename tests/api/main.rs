@@ -40,6 +40,7 @@ mod proxy;
 mod races;
 mod registration_privacy;
 mod reserve;
+mod revocation;
 mod secrets;
 mod security_headers;
 mod serve;

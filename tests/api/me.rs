@@ -22,6 +22,7 @@ async fn me_is_the_current_user_and_never_a_hash() {
             "id",
             "is_active",
             "last_login_at",
+            "must_change_password",
             "name",
             "pending_email",
             "role",

@@ -17,7 +17,7 @@ async fn a_token_is_shown_once_and_works_until_it_is_ended() {
     let token = answer.body["api_token"].clone();
     assert!(secret.starts_with("pct_") && secret.len() == 36, "{secret}");
     assert_eq!((&token["name"], &token["scopes"]), (&json!("backup"), &json!(["read"])));
-    assert_eq!((&token["expires_at"], &token["last_used_at"]), (&Value::Null, &Value::Null));
+    assert_eq!(token["last_used_at"], Value::Null);
     assert_eq!(
         answer.header("location"),
         Some(&*format!("/me/tokens/{}", token["id"].as_str().unwrap()))
@@ -197,4 +197,76 @@ async fn no_token_comes_of_a_session_that_was_just_ended() {
     }
     println!("{made} tokens made before the end of their session, {refused} refused");
     assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn a_token_expires_after_a_year_unless_the_request_says_otherwise() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let create = async |new: Value| {
+        let answer = user.post("/me/tokens", new).await.status(201);
+        answer.body["api_token"]["expires_at"].clone()
+    };
+    create(json!({"name": "a year"})).await;
+    let in_a_year = "select from api_tokens
+        where expires_at between now() + interval '364 days 23 hours' and now() + interval '365 days 1 minute'";
+    assert_eq!(app.sql(in_a_year).await, 1);
+    assert_eq!(create(json!({"name": "for ever", "expires_at": null})).await, Value::Null);
+    let chosen = json!({"name": "chosen", "expires_at": "2999-01-01T00:00:00Z"});
+    assert_eq!(create(chosen).await, "2999-01-01T00:00:00Z");
+}
+
+#[tokio::test]
+async fn an_account_has_at_most_fifty_valid_tokens_however_many_requests_come_at_once() {
+    let app = TestApp::start().await;
+    let replica = app.replica().await;
+    let user = app.user().await;
+    let requests: Vec<_> = (0..60)
+        .map(|i| {
+            let user = user.to(if i % 2 == 0 { &app } else { &replica });
+            tokio::spawn(async move { user.post("/me/tokens", json!({"name": "t"})).await })
+        })
+        .collect();
+    let mut created = 0;
+    for request in requests {
+        match request.await.unwrap() {
+            answer if answer.code == 201 => created += 1,
+            answer => drop(answer.problem(409, "too_many_tokens")),
+        }
+    }
+    assert_eq!((created, app.count("api_tokens").await), (50, 50));
+    // One that has expired does not count.
+    app.sql(
+        "update api_tokens set expires_at = now() where id = (select id from api_tokens limit 1)",
+    )
+    .await;
+    user.post("/me/tokens", json!({"name": "t"})).await.status(201);
+    user.post("/me/tokens", json!({"name": "t"})).await.problem(409, "too_many_tokens");
+}
+
+#[tokio::test]
+async fn admins_see_and_revoke_the_tokens_of_an_account() {
+    let app = TestApp::start().await;
+    let (admin, user, other) = (app.admin().await, app.user().await, app.user().await);
+    let path = format!("/users/{}/tokens", user.id());
+    let [first, second] =
+        [user.token(json!({"name": "a"})).await, user.token(json!({"name": "b"})).await];
+    let theirs = other.token(json!({"name": "c"})).await;
+    user.get(&path).await.problem(403, "forbidden");
+    user.delete(&path).await.problem(403, "forbidden");
+    let list = admin.get(&path).await.status(200);
+    assert!(!list.text.contains("pct_"), "{}", list.text);
+    assert_eq!(list.body["items"].as_array().unwrap().len(), 2);
+    let id = list.body["items"][1]["id"].as_str().unwrap();
+    let wrong = format!("/users/{}/tokens/{id}", other.id());
+    admin.delete(&wrong).await.problem(404, "not_found");
+    admin.delete(&format!("{path}/{id}")).await.status(204);
+    app.with_token(&first).get("/me").await.problem(401, "invalid_token");
+    app.with_token(&second).get("/me").await.ok();
+    admin.delete(&path).await.status(204);
+    app.with_token(&second).get("/me").await.problem(401, "invalid_token");
+    app.with_token(&theirs).get("/me").await.ok();
+    let gone = format!("/users/{}/tokens", "01a1fdbe-c128-7060-b598-5638a5c14638");
+    admin.get(&gone).await.problem(404, "not_found");
+    admin.delete(&gone).await.problem(404, "not_found");
 }

@@ -1,9 +1,12 @@
 //! `PATCH` and `DELETE /users/{id}`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use portcullis::config::Switch;
 use serde_json::{Value, json};
 
-use crate::TestApp;
 use crate::app::PASSWORD;
+use crate::{Answer, TestApp};
 
 #[tokio::test]
 async fn an_admin_changes_any_account() {
@@ -23,6 +26,8 @@ async fn an_admin_changes_any_account() {
     user.get("/me").await.ok();
     let promoted = admin.patch(&path, json!({"role": "admin"})).await.ok();
     assert_eq!(promoted["role"], "admin");
+    let login = json!({"username": "bob", "password": PASSWORD});
+    user.post("/login", login).await.ok();
     user.get("/users").await.ok();
     admin.patch(&path, json!({"username": admin.username()})).await.problem(409, "username_taken");
     for (body, field) in [
@@ -110,4 +115,100 @@ async fn the_last_active_admin_stays() {
     admin.delete("/me").await.problem(409, "last_admin");
     admin.patch(&format!("/users/{}", second.id()), json!({"is_active": true})).await.ok();
     admin.delete("/me").await.status(204);
+}
+
+#[tokio::test]
+async fn admins_change_their_own_names_and_password_only_as_anybody_does() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let token = admin.token(json!({"name": "t", "scopes": ["read", "write", "admin"]})).await;
+    let path = format!("/users/{}", admin.id());
+    for client in [admin.clone(), app.with_token(&token)] {
+        for change in [
+            json!({"password": "the intruder's password"}),
+            json!({"username": "mallory"}),
+            json!({"email": "mallory@example.com"}),
+            json!({"email": null, "name": "Admin"}),
+        ] {
+            client.patch(&path, change).await.problem(403, "own_account");
+        }
+    }
+    admin.get("/me").await.ok();
+    app.with_token(&token).patch(&path, json!({"name": "Admin"})).await.ok();
+    app.admin().await;
+    app.with_token(&token).patch(&path, json!({"role": "user"})).await.ok();
+    app.with_token(&token).get("/me").await.problem(401, "invalid_token");
+}
+
+#[tokio::test]
+async fn an_account_that_must_change_its_password_may_do_nothing_else() {
+    let app = TestApp::with(|config| config.basic_auth = Switch::On).await;
+    let (admin, user) = (app.admin().await, app.user().await);
+    let token =
+        app.with_token(&user.token(json!({"name": "t", "scopes": ["read", "write"]})).await);
+    let pair = STANDARD.encode(format!("{}:{PASSWORD}", user.username()));
+    let basic = app.anonymous().with("authorization", &format!("Basic {pair}"));
+    let path = format!("/users/{}", user.id());
+    let must = admin.patch(&path, json!({"must_change_password": true})).await.ok();
+    assert_eq!(must["must_change_password"], true);
+    for client in [&user, &token, &basic] {
+        assert_eq!(client.get("/me").await.ok()["must_change_password"], true);
+        client.get("/session").await.ok();
+        client.patch("/me", json!({"name": "A"})).await.problem(403, "password_change_required");
+        client.get("/me/activity").await.problem(403, "password_change_required");
+        client.get("/forward-auth").await.problem(403, "password_change_required");
+        client.call("/me/email/verify").await.problem(403, "password_change_required");
+    }
+    for (method, path) in [
+        ("GET", "/me/sessions"),
+        ("DELETE", "/me/sessions"),
+        ("GET", "/me/tokens"),
+        ("DELETE", "/me"),
+        ("GET", "/users"),
+        ("GET", "/audit"),
+    ] {
+        let request = user.request(method.parse().unwrap(), path);
+        Answer::to(request).await.problem(403, "password_change_required");
+    }
+    let confirm = json!({"password": PASSWORD});
+    user.post("/me/reauthenticate", confirm).await.problem(403, "password_change_required");
+    let same = json!({"current_password": PASSWORD, "new_password": PASSWORD});
+    let faults = user.put("/me/password", same).await.faults();
+    assert_eq!(faults, [("new_password".to_owned(), "unchanged".to_owned())]);
+    user.login().await.ok();
+    let change =
+        json!({"current_password": PASSWORD, "new_password": "a quite different password"});
+    let changed = user.put("/me/password", change).await.ok();
+    assert_eq!(changed["user"]["must_change_password"], false);
+    user.patch("/me", json!({"name": "A"})).await.ok();
+
+    // Admins are limited, too, and may create accounts that are.
+    let new = json!({"username": "carol", "password": PASSWORD, "must_change_password": true});
+    app.anonymous().post("/users", new.clone()).await.problem(403, "forbidden");
+    let carol = admin.post("/users", new).await.status(201);
+    assert_eq!(carol.body["user"]["must_change_password"], true);
+    app.sql("update users set must_change_password = true where role = 'admin'").await;
+    admin.get("/users").await.problem(403, "password_change_required");
+    let new = json!({"username": "dave", "password": PASSWORD});
+    admin.post("/users", new).await.problem(403, "password_change_required");
+    admin.patch(&path, json!({"name": "B"})).await.problem(403, "password_change_required");
+    admin.call("/logout").await.status(204);
+}
+
+#[tokio::test]
+async fn a_change_that_changes_nothing_leaves_no_event() {
+    let app = TestApp::start().await;
+    let (admin, user) = (app.admin().await, app.user().await);
+    let path = format!("/users/{}", user.id());
+    user.patch("/me", json!({"name": "A"})).await.ok();
+    let before = app.count("audit_events").await;
+    for _ in 0..20 {
+        user.patch("/me", json!({"name": "A", "username": user.username()})).await.ok();
+        user.patch("/me", json!({})).await.ok();
+        let same =
+            json!({"name": "A", "role": "user", "is_active": true, "must_change_password": false});
+        admin.patch(&path, same).await.ok();
+    }
+    assert_eq!(app.count("audit_events").await, before);
+    user.get("/me").await.ok();
 }

@@ -6,10 +6,9 @@ use axum::http::StatusCode;
 use crate::auth::CurrentUser;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::mail;
 use crate::problem_examples::{problems, rate_limited};
 use crate::state::App;
-use crate::store::outbox::NewMail;
+use crate::{account, store};
 
 problems!(VerifyProblems: Error::NothingToVerify, rate_limited());
 
@@ -24,10 +23,10 @@ problems!(VerifyProblems: Error::NothingToVerify, rate_limited());
 pub(crate) async fn request_verification(
     State(app): State<App>,
     client: Client,
-    CurrentUser { user, .. }: CurrentUser,
+    current: CurrentUser,
 ) -> Result<StatusCode> {
-    let unverified = user.email.filter(|_| !user.email_verified);
-    let email = user.pending_email.or(unverified).ok_or(Error::NothingToVerify)?;
-    mail::ask(&app, &client, &NewMail::to_verify(user.id, &email)).await?;
+    let mut transaction = store::begin(&app.pool).await?;
+    account::ask_to_verify(&mut transaction, &current, &app, &client).await?;
+    transaction.commit().await?;
     Ok(StatusCode::ACCEPTED)
 }

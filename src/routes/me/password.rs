@@ -2,13 +2,13 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::account;
+use crate::account::{self, ChosenPassword};
 use crate::audit::{Event, Kind};
-use crate::auth::CurrentSession;
+use crate::auth::{CurrentSession, LimitedSession};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
@@ -41,6 +41,9 @@ pub(crate) struct ChangePassword {
     /// As at registration.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     new_password: SecretString,
+    /// Whether the account's API tokens stay valid. By default they are revoked, since they may be an intruder's.
+    #[serde(default)]
+    keep_api_tokens: bool,
 }
 
 /// The field of the password to come.
@@ -71,7 +74,8 @@ pub(crate) async fn reauthenticate(
 
 /// Change your password
 ///
-/// Ends every other session of the account, and gives this one a new secret. API tokens stay.
+/// Revokes every other session and, unless `keep_api_tokens` is true, every API token of the account. This session
+/// gets a new secret. The owner is notified by email of what was revoked.
 #[utoipa::path(
     put, path = "/me/password", tag = "me", request_body = ChangePassword,
     security(("cookie" = []), ("bearer" = [])),
@@ -83,15 +87,28 @@ pub(crate) async fn reauthenticate(
 pub(crate) async fn change_password(
     State(app): State<App>,
     client: Client,
-    current: CurrentSession,
+    LimitedSession(current): LimitedSession,
     Json(request): Json<ChangePassword>,
 ) -> Result<Response> {
     if let Some(fault) = app.hasher.fault(NEW_PASSWORD, &request.new_password) {
         return Err(Error::ValidationFailed(vec![fault]));
     }
-    let (password, new) = (&request.current_password, Some(&request.new_password));
-    let begun = renew(&app, &current, &client, password, new).await?;
+    let (password, keep_api_tokens) = (&request.new_password, request.keep_api_tokens);
+    if current.live.user.must_change_password
+        && password.expose_secret() == request.current_password.expose_secret()
+    {
+        let message = "must differ from the current password";
+        return Err(Error::invalid(NEW_PASSWORD, "unchanged", message));
+    }
+    let new = Some(Wish { password, keep_api_tokens });
+    let begun = renew(&app, &current, &client, &request.current_password, new).await?;
     Ok(logged_in(begun, &app.cookies))
+}
+
+/// A new password, and what becomes of the account's API tokens.
+struct Wish<'a> {
+    password: &'a SecretString,
+    keep_api_tokens: bool,
 }
 
 /// Renews the session of somebody who gave the right password, and changes it to `new` if there is one.
@@ -100,32 +117,28 @@ async fn renew(
     current: &CurrentSession,
     client: &Client,
     password: &SecretString,
-    new: Option<&SecretString>,
+    new: Option<Wish<'_>>,
 ) -> Result<Begun> {
     let own = current.live.session.id;
     let hasher = throttle::hasher(app, client);
-    let mut tries = 0;
-    loop {
-        let verified = verify(app, &hasher, current, password, client).await?;
-        let hash = match new {
-            Some(password) => {
-                let (field, names) = (NEW_PASSWORD, current.live.user.names());
-                Some(hasher.hash_new(NewPassword { field, password, names }).await?)
-            }
-            None => None,
-        };
-        let begun = session::renew(app, current, client, async |connection| match hash {
-            Some(hash) => account::change_password(connection, &verified, hash, own, client).await,
-            None => {
-                users::lock_verified(connection, &verified).await?.ok_or(Error::InvalidCredentials)
-            }
-        });
-        match begun.await {
-            // The hash changed since it was verified: a login may have replaced an old one.
-            Err(Error::InvalidCredentials) if tries == 0 => tries += 1,
-            Err(Error::InvalidCredentials) => return Err(Error::SessionExpired),
-            begun => return begun,
+    let verified = verify(app, &hasher, current, password, client).await?;
+    let chosen = match new {
+        Some(new) => {
+            let names = current.live.user.names();
+            let new_password = NewPassword { field: NEW_PASSWORD, password: new.password, names };
+            let hash = hasher.hash_new(new_password).await?;
+            Some(ChosenPassword { hash, keep_api_tokens: new.keep_api_tokens })
         }
+        None => None,
+    };
+    let begun = session::renew(app, current, client, async |connection| match chosen {
+        Some(chosen) => account::change_password(connection, &verified, chosen, own, client).await,
+        None => users::lock_verified(connection, &verified).await?.ok_or(Error::InvalidCredentials),
+    });
+    match begun.await {
+        // Another password was set meanwhile, which ended this session.
+        Err(Error::InvalidCredentials) => Err(Error::SessionExpired),
+        begun => begun,
     }
 }
 

@@ -7,16 +7,17 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::auth::CurrentSession;
+use crate::account::{self, Actor};
+use crate::auth::{CurrentSession, CurrentUser, FreshUser};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::problem_examples::problems;
 use crate::routes::login::ended_session;
-use crate::session;
 use crate::state::App;
-use crate::store::sessions::{self, Session};
+use crate::store;
+use crate::store::sessions::{self, Owned, Session};
 
 /// Which sessions to end.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -36,6 +37,7 @@ pub(crate) enum Include {
 }
 
 problems!(SessionProblems: Error::SessionRequired);
+problems!(RevokeSessionsProblems: Error::SessionRequired, Error::ReauthenticationRequired(900));
 
 /// List your sessions
 ///
@@ -58,11 +60,12 @@ pub(crate) async fn list_my_sessions(
 
 /// End one of your sessions
 ///
-/// It opens nothing any more with the very next request, on every replica.
+/// It opens nothing any more with the very next request, on every replica. Another session than the current one
+/// needs a recently authenticated session.
 #[utoipa::path(
     delete, path = "/me/sessions/{id}", tag = "me", params(("id" = Uuid, Path, description = "The session's id")),
     security(("cookie" = []), ("bearer" = [])),
-    responses((status = NO_CONTENT, description = "The session has ended", headers(("set-cookie" = String, description = "Removes the cookie, if it was the current session's"))), SessionProblems),
+    responses((status = NO_CONTENT, description = "The session has ended", headers(("set-cookie" = String, description = "Removes the cookie, if it was the current session's"))), RevokeSessionsProblems),
 )]
 pub(crate) async fn revoke_my_session(
     State(app): State<App>,
@@ -70,34 +73,46 @@ pub(crate) async fn revoke_my_session(
     current: CurrentSession,
     Path(id): Path<Uuid>,
 ) -> Result<Response> {
-    if !session::revoke(&app, &current, id, &client).await? {
+    let (own, transport) = (current.live.session.id, current.live.session.transport);
+    let current = CurrentUser::from(current);
+    if id != own {
+        current.require_fresh(&app)?;
+    }
+    let (owned, actor) = (Owned { id, user_id: current.user.id }, Actor::Owner(&current, &app));
+    let mut transaction = store::begin(&app.pool).await?;
+    if !account::end_session(&mut transaction, owned, actor, &client).await? {
         return Err(Error::NotFound);
     }
-    let own = &current.live.session;
-    if id == own.id {
-        return Ok(ended_session(&app, own.transport));
+    transaction.commit().await?;
+    match id == own {
+        true => Ok(ended_session(&app, transport)),
+        false => Ok(StatusCode::NO_CONTENT.into_response()),
     }
-    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// End your sessions
 ///
-/// All but the current one, or, with `?include=current`, all.
+/// All but the current one, or, with `?include=current`, all. API tokens stay valid.
 #[utoipa::path(
     delete, path = "/me/sessions", tag = "me", params(RevokeSessions),
     security(("cookie" = []), ("bearer" = [])),
-    responses((status = NO_CONTENT, description = "The sessions have ended", headers(("set-cookie" = String, description = "Removes the cookie, if it was the current session's"))), SessionProblems),
+    responses((status = NO_CONTENT, description = "The sessions have ended", headers(("set-cookie" = String, description = "Removes the cookie, if it was the current session's"))), RevokeSessionsProblems),
 )]
 pub(crate) async fn revoke_my_sessions(
     State(app): State<App>,
     client: Client,
-    current: CurrentSession,
+    FreshUser(current): FreshUser,
     Query(query): Query<RevokeSessions>,
 ) -> Result<Response> {
     let all = matches!(query.include, Some(Include::Current));
-    session::revoke_others(&app, &current, all, &client).await?;
+    let (own, transport) = (current.live.session.id, current.live.session.transport);
+    let current = CurrentUser::from(current);
+    let (but, actor) = ((!all).then_some(own), Actor::Owner(&current, &app));
+    let mut transaction = store::begin(&app.pool).await?;
+    account::end_sessions(&mut transaction, current.user.id, but, actor, &client).await?;
+    transaction.commit().await?;
     match all {
-        true => Ok(ended_session(&app, current.live.session.transport)),
+        true => Ok(ended_session(&app, transport)),
         false => Ok(StatusCode::NO_CONTENT.into_response()),
     }
 }

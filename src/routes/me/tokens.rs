@@ -1,16 +1,17 @@
 //! `/me/tokens`: API tokens, for programs.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse as _, Response};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::audit::{Event, Kind};
-use crate::auth::{CurrentSession, FreshUser};
+use crate::account::{self, Actor};
+use crate::auth::{CurrentSession, CurrentUser, FreshUser};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, Path, Query, words};
@@ -18,13 +19,14 @@ use crate::names;
 use crate::page::{Page, PageQuery};
 use crate::problem::FieldError;
 use crate::problem_examples::problems;
-use crate::session;
 use crate::state::App;
 use crate::store;
 use crate::store::api_tokens::{self, ApiToken, NewApiToken, Scope};
-use crate::store::users;
 use crate::token::ApiTokenSecret;
 use crate::{schemas, timestamp};
+
+/// How long a token is valid unless the request says otherwise.
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A token to make.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -38,9 +40,10 @@ pub(crate) struct CreateToken {
     #[serde(default, deserialize_with = "words")]
     #[schema(nullable = false, min_items = 1, default = json!(["read"]))]
     scopes: Option<Vec<Scope>>,
-    /// When it ends; it does not end by itself unless it is said.
-    #[serde(default, deserialize_with = "timestamp::deserialize_option")]
-    expires_at: Option<OffsetDateTime>,
+    /// When it expires: after a year unless this says otherwise, and never if it is null.
+    #[serde(default, deserialize_with = "expires_at")]
+    #[schema(value_type = Option<OffsetDateTime>)]
+    expires_at: Option<Option<OffsetDateTime>>,
 }
 
 /// A token that was made, and its secret, which is not shown again.
@@ -53,7 +56,7 @@ pub(crate) struct NewToken {
     token: String,
 }
 
-problems!(CreateTokenProblems: Error::SessionRequired, Error::Forbidden, Error::ReauthenticationRequired(900));
+problems!(CreateTokenProblems: Error::SessionRequired, Error::Forbidden, Error::ReauthenticationRequired(900), Error::TooManyTokens(account::MOST_TOKENS));
 problems!(TokenProblems: Error::SessionRequired);
 
 /// List your API tokens
@@ -76,7 +79,8 @@ pub(crate) async fn list_my_tokens(
 
 /// Make an API token
 ///
-/// The secret is in this answer only. A token with the scope `admin` is for admins to make.
+/// The secret is in this answer only. Only admins may create a token with the scope `admin`. An account may have
+/// 50 tokens that have not expired.
 #[utoipa::path(
     post, path = "/me/tokens", tag = "me", request_body = CreateToken,
     security(("cookie" = []), ("bearer" = [])),
@@ -92,23 +96,17 @@ pub(crate) async fn create_my_token(
     Json(request): Json<CreateToken>,
 ) -> Result<Response> {
     let (name, scopes) = request.check()?;
-    let live = &current.live;
-    if scopes.contains(&Scope::Admin) && live.user.role != users::Role::Admin {
-        return Err(Error::Forbidden);
-    }
+    let expires_at = match request.expires_at {
+        Some(expires_at) => expires_at,
+        None => Some(OffsetDateTime::now_utc() + LIFETIME),
+    };
+    let current = CurrentUser::from(current);
     let secret = ApiTokenSecret::generate();
-    let (user_id, expires_at) = (live.user.id, request.expires_at);
-    let hash = secret.hash();
+    let (user_id, hash) = (current.user.id, secret.hash());
     let new = NewApiToken { user_id, name: &name, hash: &hash, scopes: &scopes, expires_at };
     let mut transaction = store::begin(&app.pool).await?;
-    // A token outlives the session: none may come of one that has just been ended. Losing the role
-    // ends sessions too.
-    users::lock(&mut transaction, &[user_id]).await?;
-    session::confirm(&mut transaction, &current).await?;
-    let api_token = api_tokens::insert(&mut *transaction, &new).await?;
-    let created = Event::new(Kind::TokenCreated, &client).by_own(user_id);
-    let details = json!({"token_id": api_token.id, "scopes": api_token.scopes});
-    created.session(live.session.id).details(details).record(&mut *transaction).await?;
+    let actor = Actor::Owner(&current, &app);
+    let api_token = account::create_token(&mut transaction, &new, actor, &client).await?;
     transaction.commit().await?;
     let location = AppendHeaders([(header::LOCATION, format!("/me/tokens/{}", api_token.id))]);
     let body = Json(NewToken { api_token, token: secret.expose().to_owned() });
@@ -129,18 +127,19 @@ pub(crate) async fn revoke_my_token(
     current: CurrentSession,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
-    let live = &current.live;
+    let current = CurrentUser::from(current);
+    let (user_id, actor) = (current.user.id, Actor::Owner(&current, &app));
     let mut transaction = store::begin(&app.pool).await?;
-    users::lock(&mut transaction, &[live.user.id]).await?;
-    session::confirm(&mut transaction, &current).await?;
-    if !api_tokens::delete(&mut *transaction, live.user.id, id).await? {
-        return Err(Error::NotFound);
-    }
-    let revoked = Event::new(Kind::TokenRevoked, &client).by_own(live.user.id);
-    let revoked = revoked.session(live.session.id).details(json!({"token_id": id}));
-    revoked.record(&mut *transaction).await?;
+    account::revoke_token(&mut transaction, user_id, id, actor, &client).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// An absent time is `None`, null is `Some(None)`.
+fn expires_at<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<OffsetDateTime>>, D::Error> {
+    timestamp::deserialize_option(deserializer).map(Some)
 }
 
 impl CreateToken {
@@ -153,7 +152,7 @@ impl CreateToken {
         if scopes.is_empty() {
             faults.push(FieldError::new("scopes", "too_short", "must name at least one"));
         }
-        if self.expires_at.is_some_and(|end| end <= OffsetDateTime::now_utc()) {
+        if self.expires_at.flatten().is_some_and(|end| end <= OffsetDateTime::now_utc()) {
             faults.push(FieldError::new("expires_at", "invalid", "must be in the future"));
         }
         match name {

@@ -36,22 +36,26 @@ pub(crate) struct UpdateUser {
     #[serde(default, deserialize_with = "present")]
     #[schema(schema_with = schemas::name)]
     name: Option<Option<String>>,
-    /// Demoting an admin ends their sessions.
+    /// Another role revokes the account's sessions. A demotion also revokes API tokens with the scope `admin`.
     #[serde(default, deserialize_with = "word")]
     #[schema(nullable = false)]
     role: Option<Role>,
-    /// Disabling an account ends its sessions.
+    /// Disabling an account revokes its sessions and API tokens.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     is_active: Option<bool>,
-    /// A new password, as at registration; ends the account's sessions.
+    /// A new password, as at registration. It revokes the account's sessions and API tokens.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = Password, nullable = false, min_length = 8, max_length = 128)]
     password: Option<SecretString>,
+    /// Whether the owner must choose a new password before anything else.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
+    must_change_password: Option<bool>,
 }
 
 problems!(GetProblems: Error::Forbidden, Error::InsufficientScope("admin"));
-problems!(UpdateProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900), Error::LastAdmin, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
+problems!(UpdateProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900), Error::OwnAccount, Error::LastAdmin, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
 problems!(DeleteProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900), Error::LastAdmin);
 
 /// Get an account
@@ -72,7 +76,8 @@ pub(crate) async fn get_user(
 
 /// Change an account
 ///
-/// The last active admin can be neither demoted nor disabled.
+/// The last active admin can be neither demoted nor disabled. Admins change their own username, email address and
+/// password with `PATCH /me` and `PUT /me/password`.
 #[utoipa::path(
     patch, path = "/users/{id}", tag = "users", params(("id" = Uuid, Path, description = "The account's id")),
     request_body = UpdateUser, security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
@@ -85,12 +90,18 @@ pub(crate) async fn update_user(
     Path(id): Path<Uuid>,
     Json(request): Json<UpdateUser>,
 ) -> Result<Json<User>> {
+    let takes_over =
+        request.username.is_some() || request.email.is_some() || request.password.is_some();
+    if id == admin.user.id && takes_over {
+        return Err(Error::OwnAccount);
+    }
     let password = request.password.as_ref();
     let fault = password.and_then(|password| app.hasher.fault("password", password));
     let names = UpdateMe { username: request.username, email: request.email, name: request.name };
     let mut changes = names.check(fault.into_iter().collect())?;
     changes.role = request.role;
     changes.is_active = request.is_active;
+    changes.must_change_password = request.must_change_password;
     if let Some(password) = password {
         let user = users::find(&app.pool, id).await?.ok_or(Error::NotFound)?;
         let given = [&changes.username, &changes.email, &changes.name];

@@ -39,14 +39,15 @@ pub(crate) async fn list_user_sessions(
     Ok(Json(paging.page(rows, |session| session.id)))
 }
 
-/// End an account's sessions
+/// Revoke an account's sessions and API tokens
 ///
-/// All of them; they open nothing any more with the very next request, on every replica.
+/// All of them, with the next request, on every replica. Emails that open the account become invalid, and devices that
+/// the account knows are forgotten.
 #[utoipa::path(
     delete, path = "/users/{id}/sessions", tag = "users",
     params(("id" = Uuid, Path, description = "The account's id")),
     security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
-    responses((status = NO_CONTENT, description = "The sessions have ended"), RevokeProblems),
+    responses((status = NO_CONTENT, description = "The sessions and API tokens are revoked"), RevokeProblems),
 )]
 pub(crate) async fn revoke_user_sessions(
     State(app): State<App>,
@@ -55,7 +56,7 @@ pub(crate) async fn revoke_user_sessions(
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
     let mut transaction = store::begin(&app.pool).await?;
-    account::end_sessions(&mut transaction, id, Actor::Admin(&admin), &client).await?;
+    account::lock_out(&mut transaction, id, Actor::Admin(&admin), &client).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -60,7 +60,7 @@ pub async fn find_live(
            cross join lateral (
              select
                u.id as user_id, u.username, u.email, u.email_verified, u.pending_email, u.name, u.role as "role: Role",
-               u.is_active, u.created_at as user_created_at, u.updated_at, u.last_login_at,
+               u.is_active, u.must_change_password, u.created_at as user_created_at, u.updated_at, u.last_login_at,
                s.id, s.created_at, s.remember, s.transport as "transport: Transport",
                case when due then now() else s.last_seen_at end as "last_seen_at!",
                case when due
@@ -113,6 +113,7 @@ pub async fn find_live(
                 name: row.name,
                 role: row.role,
                 is_active: row.is_active,
+                must_change_password: row.must_change_password,
                 created_at: row.user_created_at,
                 updated_at: row.updated_at,
                 last_login_at: row.last_login_at,

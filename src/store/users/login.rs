@@ -7,6 +7,9 @@ use uuid::Uuid;
 use super::{Role, User};
 use crate::names::Identifier;
 
+/// The version of the password that an account is created with.
+pub const FIRST_CREDENTIAL_VERSION: i64 = 1;
+
 /// What is needed to check a login. It cannot be serialised.
 #[derive(Debug)]
 pub struct Credentials {
@@ -18,6 +21,8 @@ pub struct Credentials {
     pub is_active: bool,
     /// Its address, if it has one that is not verified.
     pub unverified_email: Option<String>,
+    /// Which password that is: it moves with each new one.
+    pub credential_version: i64,
 }
 
 impl Credentials {
@@ -40,7 +45,7 @@ pub async fn find_credentials(
     sqlx::query_as!(
         Credentials,
         "select id as user_id, password_hash, is_active,
-             case when not email_verified then email end as unverified_email
+             case when not email_verified then email end as unverified_email, credential_version
          from users
          where username = $1 or email = $2",
         username,
@@ -58,7 +63,7 @@ pub async fn find_credentials_of(
     sqlx::query_as!(
         Credentials,
         "select id as user_id, password_hash, is_active,
-             case when not email_verified then email end as unverified_email
+             case when not email_verified then email end as unverified_email, credential_version
          from users
          where id = $1",
         id,
@@ -67,31 +72,18 @@ pub async fn find_credentials_of(
     .await
 }
 
-/// Locks the account's row if it still is as it was when the password was checked.
-pub async fn lock_verified(
-    connection: &mut PgConnection,
-    verified: &Credentials,
-) -> sqlx::Result<Option<User>> {
-    query_user!(
-        "select",
-        "from users where id = $1 and is_active and password_hash = $2 for no key update",
-        verified.user_id,
-        verified.hash(),
-    )
-    .fetch_optional(connection)
-    .await
-}
-
-/// Stores another hash of the same password, unless the stored one has changed since.
+/// Stores another hash of the same password, unless the account has another password by now.
 pub async fn rehash(
     db: impl PgExecutor<'_>,
     verified: &Credentials,
     rehashed: &str,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "update users set password_hash = $3 where id = $1 and password_hash = $2",
+        "update users set password_hash = $3
+         from set_config('portcullis.rehash', 'on', true)
+         where id = $1 and credential_version = $2",
         verified.user_id,
-        verified.hash(),
+        verified.credential_version,
         rehashed,
     )
     .execute(db)
@@ -99,25 +91,36 @@ pub async fn rehash(
     .map(drop)
 }
 
-/// Writes down a login, if the account still is as it was when the password was checked against this
-/// hash, and locks its row. `rehashed` takes the place of the stored hash.
-///
-/// `None` when the account was disabled or deleted or got another password meanwhile.
-pub async fn record_login(
-    connection: &mut PgConnection,
-    id: Uuid,
-    hash: &str,
-    rehashed: Option<&str>,
+/// Locks the account's row if it still has the password that was checked, and is active.
+pub async fn lock_verified(
+    db: impl PgExecutor<'_>,
+    verified: &Credentials,
 ) -> sqlx::Result<Option<User>> {
     query_user!(
-        "update users set last_login_at = now(), password_hash = coalesce($3, password_hash)
-         where id = $1 and is_active and password_hash = $2 returning",
+        "select",
+        "from users where id = $1 and is_active and credential_version = $2 for no key update",
+        verified.user_id,
+        verified.credential_version,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Records a login, and locks the account's row; `None` when the account was disabled or deleted or got another
+/// password since that version of it was checked.
+pub async fn record_login(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    credential_version: i64,
+) -> sqlx::Result<Option<User>> {
+    query_user!(
+        "update users set last_login_at = now()
+         where id = $1 and is_active and credential_version = $2 returning",
         "",
         id,
-        hash,
-        rehashed,
+        credential_version,
     )
-    .fetch_optional(connection)
+    .fetch_optional(db)
     .await
 }
 

@@ -20,6 +20,8 @@ pub struct NewUser {
     pub role: Role,
     /// Whether the address is known to be the person's own.
     pub email_verified: bool,
+    /// Whether its owner must choose a new password before anything else.
+    pub must_change_password: bool,
 }
 
 impl NewUser {
@@ -33,8 +35,9 @@ impl NewUser {
 /// Makes an account.
 pub async fn insert(db: impl PgExecutor<'_>, user: &NewUser, hash: &str) -> sqlx::Result<User> {
     query_user!(
-        "insert into users (id, username, email, name, role, password_hash, email_verified)
-         values ($1, $2, $3, $4, $5, $6, $7) returning",
+        "insert into users
+             (id, username, email, name, role, password_hash, email_verified, must_change_password)
+         values ($1, $2, $3, $4, $5, $6, $7, $8) returning",
         "",
         Uuid::now_v7(),
         user.username.as_deref(),
@@ -43,6 +46,7 @@ pub async fn insert(db: impl PgExecutor<'_>, user: &NewUser, hash: &str) -> sqlx
         user.role as _,
         hash,
         user.email_verified,
+        user.must_change_password,
     )
     .fetch_one(db)
     .await
@@ -103,8 +107,9 @@ pub async fn insert_first_admin(
     hash: &str,
 ) -> sqlx::Result<Option<User>> {
     query_user!(
-        "insert into users (id, username, email, name, role, password_hash, email_verified)
-         select $1, $2, $3, $4, 'admin', $5, $6
+        "insert into users
+             (id, username, email, name, role, password_hash, email_verified, must_change_password)
+         select $1, $2, $3, $4, 'admin', $5, $6, $7
          where not exists (select from users where role = 'admin')
          on conflict do nothing returning",
         "",
@@ -114,6 +119,7 @@ pub async fn insert_first_admin(
         user.name.as_deref(),
         hash,
         user.email_verified,
+        user.must_change_password,
     )
     .fetch_optional(db)
     .await
