@@ -234,7 +234,7 @@ Secrets, as environment variables only:
   DATABASE_URL               The PostgreSQL to use; unset means the embedded one
   PORTCULLIS_ADMIN_PASSWORD  The password of the first admin
   PORTCULLIS_SMTP_URL        The server that takes mails: smtp+starttls://, smtps:// or, without TLS, smtp://, each
-                             user:password@host:port; unset, mails go to the log and to files (not with https)
+                             user:password@host:port; unset, mails go to mail/*.eml in the data directory (not with https)
 
 Traces go by OTLP to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, as OpenTelemetry's other variables say.
 

@@ -55,7 +55,7 @@ pub async fn run(config: Config, metrics: Metrics) -> Result<(), String> {
     };
     let served = match prepared {
         Ok((app, admin)) => {
-            announce(&config, &listeners, &database, &mailer, admin, start);
+            announce(&config, &listeners, &database, &mailer, admin, start).await;
             let pool = app.pool.clone();
             let mut beside = JoinSet::new();
             beside.spawn(sweep::run(app.clone()));

@@ -14,6 +14,7 @@ use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::compose;
+use super::letter::Letter;
 use super::mailer::{BoxError, Mailer, Outgoing, Outlook, outlook};
 use crate::audit::{Event, Kind};
 use crate::client::Client;
@@ -103,9 +104,9 @@ fn tell(ended: Result<(), JoinError>) {
 async fn deliver(app: &App, mailer: &Mailer, mail: &Mail) {
     let done = match send(app, mailer, mail).await {
         Ok(()) => outbox::delete(&app.pool, mail.id).await.map_err(Into::into),
-        Err(error) => {
+        Err(failure) => {
             Span::current().set_status(Status::error(""));
-            put_off(app, mail, error).await
+            put_off(app, mail, failure).await
         }
     };
     if let Err(error) = done {
@@ -113,14 +114,33 @@ async fn deliver(app: &App, mailer: &Mailer, mail: &Mail) {
     }
 }
 
+/// Why a mail was not sent.
+struct Failure {
+    error: BoxError,
+    /// The error and its cause for the log, without the secrets of the mail.
+    text: String,
+}
+
+impl Failure {
+    fn new(error: BoxError, letter: Option<&Letter>) -> Self {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let text = format!("{error}{cause}");
+        let text = letter.map(|letter| letter.redact(&text)).unwrap_or(text);
+        Self { error, text }
+    }
+}
+
 /// Sends a mail, if there is still something to say.
-async fn send(app: &App, mailer: &Mailer, mail: &Mail) -> Result<(), BoxError> {
-    let Some(letter) = compose::letter(app, &mailer.service, mail).await? else { return Ok(()) };
+async fn send(app: &App, mailer: &Mailer, mail: &Mail) -> Result<(), Failure> {
+    let letter = compose::letter(app, &mailer.service, mail).await;
+    let letter = letter.map_err(|error| Failure::new(error.into(), None))?;
+    let Some(letter) = letter else { return Ok(()) };
     // The same for each try, so that mailboxes can tell a second copy.
     let id = format!("{}-{}", mail.created_at.unix_timestamp(), mail.id);
     let outgoing = Outgoing { to: &mail.email, id: &id, letter: &letter };
     let sent = timeout(SEND_WITHIN, mailer.send(&outgoing)).await;
-    sent.unwrap_or_else(|_| Err("the server took too long".into()))?;
+    let sent = sent.unwrap_or_else(|_| Err("the server took too long".into()));
+    sent.map_err(|error| Failure::new(error, Some(&letter)))?;
     app.metrics.count_mail(MailOutcome::Sent);
     let (kind, attempts) = (mail.kind.as_str(), mail.attempts);
     tracing::info!(mail_id = mail.id, kind, attempts, "mail sent");
@@ -128,17 +148,22 @@ async fn send(app: &App, mailer: &Mailer, mail: &Mail) -> Result<(), BoxError> {
 }
 
 /// Tries a mail again later, or gives it up.
-async fn put_off(app: &App, mail: &Mail, error: BoxError) -> Result<()> {
+async fn put_off(app: &App, mail: &Mail, failure: Failure) -> Result<()> {
     let mut transaction = store::begin(&app.pool).await?;
     let (kind, attempts) = (mail.kind.as_str(), mail.attempts);
-    let cause = error.source().map(ToString::to_string);
-    let (pause, keep) = match outlook(&error, &mail.email) {
+    let (pause, keep) = match outlook(&failure.error, &mail.email) {
         Outlook::Fair => (pause(attempts), KEEP),
         Outlook::Poor => (PAUSE_OF_REFUSED, KEEP),
         Outlook::Hopeless => (PAUSE_OF_REFUSED, Duration::ZERO),
     };
     let outcome = if outbox::put_off(&mut *transaction, mail.id, pause, keep).await? {
-        tracing::warn!(mail_id = mail.id, kind, attempts, %error, cause, "a mail is put off");
+        tracing::warn!(
+            mail_id = mail.id,
+            kind,
+            attempts,
+            error = failure.text,
+            "a mail is put off"
+        );
         MailOutcome::PutOff
     } else {
         let client = Client::operator();

@@ -3,6 +3,7 @@
 //! Nothing in a mail is what somebody else chose, such as a name: whoever registers with the address of
 //! another could have us send them anything.
 
+use std::fmt;
 use std::time::Duration;
 
 use askama::Template;
@@ -11,7 +12,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 /// What a mail says, in any form.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Letter {
     /// The subject.
     pub subject: &'static str,
@@ -21,20 +22,17 @@ pub struct Letter {
     after: Vec<String>,
 }
 
-#[derive(Debug)]
 struct Link {
     label: &'static str,
     url: Url,
 }
 
-#[derive(Debug)]
 struct TypedCode {
     label: &'static str,
     text: String,
 }
 
 /// What opens something, as the mail shows it.
-#[derive(Debug)]
 pub struct Key {
     /// The link that holds the token.
     pub link: Url,
@@ -58,7 +56,28 @@ struct Html<'a> {
     service: &'a str,
 }
 
+/// Shows neither the link nor the code.
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Letter").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
 impl Letter {
+    /// Replaces the letter's link and code in a text. A mail server may quote the mail that it
+    /// rejects, and its answer is logged.
+    #[must_use]
+    pub fn redact(&self, text: &str) -> String {
+        let mut secrets = Vec::new();
+        if let Some(link) = &self.link {
+            secrets.extend(link.url.query_pairs().map(|(_, value)| value.into_owned()));
+        }
+        if let Some(code) = &self.code {
+            secrets.extend([code.text.clone(), code.text.replace('-', "")]);
+        }
+        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"))
+    }
+
     /// As plain text, from a service of this name.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! How mails go: to a server, or, in development, to the log and to files.
+//! How mails leave: to an SMTP server or, in development, to files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use rustix::fs::Access;
 use tokio::io::AsyncWriteExt as _;
 
 use super::letter::Letter;
@@ -34,8 +35,8 @@ pub struct Mailer {
 #[derive(Clone, Debug)]
 enum Way {
     Server(SmtpUrl, Box<AsyncSmtpTransport<Tokio1Executor>>),
-    /// For development: whoever reads these can take over accounts.
-    LogAndFiles(PathBuf),
+    /// For development. The files hold links and codes that open accounts.
+    Files(PathBuf),
     Nowhere,
 }
 
@@ -86,7 +87,7 @@ impl Mailer {
                     .map_err(|error| format!("PORTCULLIS_SMTP_URL ({url}): {error}"))?;
                 Way::Server(url.clone(), Box::new(server.timeout(Some(CONNECT_WITHIN)).build()))
             }
-            None if config.has_mail() => Way::LogAndFiles(config.data_dir.join("mail")),
+            None if config.has_mail() => Way::Files(config.data_dir.join("mail")),
             None => Way::Nowhere,
         };
         Ok(Self { from, service, way })
@@ -97,9 +98,7 @@ impl Mailer {
     pub fn place(&self) -> String {
         match &self.way {
             Way::Server(url, _) => url.to_string(),
-            Way::LogAndFiles(dir) => {
-                format!("this log, and {}/*.eml (no PORTCULLIS_SMTP_URL)", dir.display())
-            }
+            Way::Files(dir) => format!("{}/*.eml (no PORTCULLIS_SMTP_URL)", dir.display()),
             Way::Nowhere => "nowhere (no PORTCULLIS_SMTP_URL)".to_owned(),
         }
     }
@@ -110,7 +109,8 @@ impl Mailer {
         !matches!(self.way, Way::Nowhere)
     }
 
-    /// Connects to the server, with TLS and the login as they are set, and sends nothing.
+    /// Connects to the server, with TLS and the login as they are set, and sends nothing. Without a
+    /// server, checks that the directory for mail files can be written.
     ///
     /// # Errors
     /// What the server, or the way to it, has against it.
@@ -120,7 +120,8 @@ impl Mailer {
                 true => Ok(()),
                 false => Err("the server did not answer".into()),
             },
-            Way::LogAndFiles(_) | Way::Nowhere => Ok(()),
+            Way::Files(dir) => check_writable(dir).map_err(|error| unwritable(dir, &error)),
+            Way::Nowhere => Ok(()),
         }
     }
 
@@ -132,14 +133,13 @@ impl Mailer {
         let message = self.message(mail)?;
         match &self.way {
             Way::Server(_, server) => server.send(message).await.map(drop).map_err(BoxError::from),
-            Way::LogAndFiles(dir) => {
+            Way::Files(dir) => {
                 let file = dir.join(format!("{}.eml", mail.id));
-                let text = mail.letter.text(&self.service)?;
-                tracing::info!(to = mail.to, subject = mail.letter.subject, file = %file.display(), "mail\n{text}");
-                // Where nothing can be written, as in a container, the log must do.
-                if let Err(error) = write(&file, &message.formatted()).await {
-                    tracing::warn!(%error, file = %file.display(), "the mail is in the log only");
-                }
+                let written = write(&file, &message.formatted()).await;
+                written.map_err(|error| unwritable(&file, &error))?;
+                // Not the text: its link and its code open an account.
+                let (subject, file) = (mail.letter.subject, file.display());
+                tracing::info!(to = mail.to, subject, %file, "mail written to a file");
                 Ok(())
             }
             Way::Nowhere => Ok(()),
@@ -205,10 +205,36 @@ async fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.flush().await
 }
 
+/// Checks that a directory can be written or created, and creates nothing.
+fn check_writable(dir: &Path) -> std::io::Result<()> {
+    // An empty path is the working directory.
+    let mut existing = dir.ancestors().filter(|path| path.as_os_str().is_empty() || path.exists());
+    let existing = existing.next().filter(|path| !path.as_os_str().is_empty());
+    let existing = existing.unwrap_or(Path::new("."));
+    Ok(rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> BoxError {
+    let remedy = "set PORTCULLIS_SMTP_URL, or PORTCULLIS_DATA_DIR to a writable directory";
+    format!("mail files cannot be written to {}: {error}; {remedy}", path.display()).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::PublicUrl;
+
+    #[test]
+    fn a_directory_for_mails_must_be_writable_and_is_not_created() {
+        let root =
+            std::env::temp_dir().join(format!("portcullis-mail-{:x}", rand::random::<u64>()));
+        check_writable(&root.join("data/mail")).expect("it can be created");
+        assert!(!root.exists());
+        std::fs::write(&root, "a file").unwrap();
+        check_writable(&root).expect_err("a file is no directory");
+        std::fs::remove_file(root).unwrap();
+        check_writable(Path::new("mail")).expect("the working directory is writable");
+    }
 
     #[test]
     fn without_a_server_any_public_url_will_do() {

@@ -47,6 +47,8 @@ pub enum Failure {
     UnknownRecipient,
     /// A 451 once the message has been sent; it is not kept.
     TemporaryAfterData,
+    /// A 554 that quotes the message, as a spam filter may; it is not kept.
+    QuoteMessage,
     /// The message is kept, but the connection ends without an answer.
     CutAfterData,
     /// The message is not kept, and nothing is answered any more on a connection that stays.

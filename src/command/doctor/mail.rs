@@ -21,7 +21,7 @@ pub(super) async fn check(config: &Config, send_to: Option<&str>) -> Vec<Finding
     };
     let mut findings = pages(config);
     let Some(url) = &config.smtp_url else {
-        findings.push(nowhere(config, &mailer));
+        findings.push(without_server(config, &mailer).await);
         if send_to.is_some() {
             findings.push(Finding::problem(
                 "no test mail was sent",
@@ -50,13 +50,22 @@ pub(super) async fn check(config: &Config, send_to: Option<&str>) -> Vec<Finding
     findings
 }
 
-fn nowhere(config: &Config, mailer: &Mailer) -> Finding {
+async fn without_server(config: &Config, mailer: &Mailer) -> Finding {
     if config.has_mail() {
-        return Finding::note(
-            format!("mails go to {}", mailer.place()),
-            "That is for development: whoever reads them can open accounts. Set PORTCULLIS_SMTP_URL and \
-             PORTCULLIS_MAIL_FROM before others use the service.",
-        );
+        return match mailer.try_connection().await {
+            Ok(()) => Finding::note(
+                format!("mails go to {}", mailer.place()),
+                "This is for development: anybody who can read the files can open accounts. Set \
+                 PORTCULLIS_SMTP_URL and PORTCULLIS_MAIL_FROM before others use the service.",
+            ),
+            Err(error) => Finding::warning(
+                "mails go nowhere",
+                format!(
+                    "{error}. With compose, COMPOSE_PROFILES=mail starts a mailbox. Until then mails wait \
+                     in the database, for a day at most."
+                ),
+            ),
+        };
     }
     Finding::warning(
         "no mail is sent: PORTCULLIS_SMTP_URL is not set",

@@ -9,7 +9,7 @@ use crate::config::{Config, LogFormat};
 use crate::mail::Mailer;
 
 /// Says where everything is: a banner for a person, a log line for a machine.
-pub(super) fn announce(
+pub(super) async fn announce(
     config: &Config,
     listeners: &Listeners,
     database: &Database,
@@ -25,6 +25,11 @@ pub(super) fn announce(
     }
     if !mailer.is_on() {
         tracing::warn!("no mail is sent: PORTCULLIS_SMTP_URL is not set");
+    }
+    if config.smtp_url.is_none()
+        && let Err(error) = mailer.try_connection().await
+    {
+        tracing::warn!(%error, "mails wait in the database");
     }
     let listen = listeners.api.local_addr().unwrap_or(config.listen);
     let metrics = listeners.metrics.as_ref().and_then(|listener| listener.local_addr().ok());

@@ -161,26 +161,104 @@ async fn tls_and_a_login_are_as_the_url_has_them() {
 }
 
 #[tokio::test]
-async fn in_development_mails_are_in_the_log_and_in_files() {
+async fn in_development_mails_are_in_files_and_the_log_names_the_file_but_no_secret() {
     let app = TestApp::start().await;
-    let directory = Directory::new();
-    let service = Service::start(&directory.0, &[("DATABASE_URL", &*app.database_url())]);
-    assert!(service.banner().contains("Mail") && service.banner().contains("mail/*.eml"));
-    let new = json!({"email": "alice@example.com", "password": PASSWORD});
-    reqwest::Client::new().post(format!("{}/users", service.base)).json(&new).send().await.unwrap();
+    let (directory, database) = (Directory::new(), app.database_url());
+    let settings = [
+        ("DATABASE_URL", &*database),
+        ("PORTCULLIS_LOGIN_CODE", "on"),
+        ("PORTCULLIS_LOG", "trace"),
+    ];
+    let service = Service::start(&directory.0, &settings);
+    let place = "./.portcullis/mail/*.eml (no PORTCULLIS_SMTP_URL)";
+    let line = service.banner().lines().find(|line| line.trim().starts_with("Mail")).unwrap();
+    assert_eq!(line.trim().strip_prefix("Mail").unwrap().trim(), place);
+    let client = reqwest::Client::new();
+    let post = async |path: &str, body: serde_json::Value| {
+        client.post(format!("{}{path}", service.base)).json(&body).send().await.unwrap()
+    };
+    post("/users", json!({"email": "alice@example.com", "password": PASSWORD})).await;
     until_empty(&app).await;
+    for path in ["/password/forgot", "/login/code"] {
+        post(path, json!({"email": "alice@example.com"})).await;
+        until_empty(&app).await;
+    }
     let files = std::fs::read_dir(directory.0.join(".portcullis/mail")).unwrap();
     let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-    assert_eq!(files.len(), 1);
-    let mail = Mail::parse(String::new(), vec![], std::fs::read(&files[0]).unwrap());
+    assert_eq!(files.len(), 3);
     let log = std::fs::read_to_string(directory.0.join("log")).unwrap();
-    assert!(log.contains(&mail.link()) && log.contains(&mail.code()[..4]), "{log}");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&files[0].metadata().unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600);
-    let token = json!({"token": mail.token()});
-    let verify = reqwest::Client::new().post(format!("{}/email/verify", service.base)).json(&token);
-    assert_eq!(verify.send().await.unwrap().status(), 204);
+    let (mut verification, mut links) = (None, 0);
+    for file in &files {
+        let mail = Mail::parse(String::new(), vec![], std::fs::read(file).unwrap());
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(log.contains(&format!("file=./.portcullis/mail/{name}")), "{name}: {log}");
+        let code = mail.code();
+        for secret in [format!("{}-{}", &code[..4], &code[4..]), code] {
+            assert!(!log.contains(&secret), "{secret} of {:?}: {log}", mail.subject);
+        }
+        let permissions = file.metadata().unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777, 0o600);
+        if mail.text.contains("http") {
+            links += 1;
+            assert!(!log.contains(&mail.token()), "{:?}: {log}", mail.subject);
+        }
+        if mail.subject == "Confirm your email address" {
+            verification = Some(mail);
+        }
+    }
+    assert!(links == 2 && !log.contains("pco_"), "{log}");
+    let token = json!({"token": verification.unwrap().token()});
+    assert_eq!(post("/email/verify", token).await.status(), 204);
     stop(service).await;
+}
+
+#[tokio::test]
+async fn mails_that_cannot_be_written_to_files_wait_and_the_log_says_why_without_secrets() {
+    let app = TestApp::start().await;
+    let (directory, database) = (Directory::new(), app.database_url());
+    // As in a container that has a read-only file system.
+    let data = directory.0.join("data");
+    std::fs::write(&data, "a file where the data directory should be").unwrap();
+    let data = data.to_str().unwrap();
+    let settings = [("DATABASE_URL", &*database), ("PORTCULLIS_DATA_DIR", data)];
+    let service = Service::start(&directory.0, &settings);
+    let new = json!({"email": "alice@example.com", "password": PASSWORD});
+    reqwest::Client::new().post(format!("{}/users", service.base)).json(&new).send().await.unwrap();
+    let start = Instant::now();
+    while claimed(&app).await == 0 || !log_of(&directory).contains("a mail is put off") {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop(service).await;
+    assert_eq!(app.count("outbox").await, 1);
+    let log = log_of(&directory);
+    assert_eq!(log.matches("set PORTCULLIS_SMTP_URL").count(), 2, "at the start, and then: {log}");
+    assert!(!log.contains("pco_") && !log.contains("email/verify?"), "{log}");
+}
+
+#[tokio::test]
+async fn the_log_redacts_a_mail_that_the_server_quotes_when_it_rejects_it() {
+    let mailbox = Mailbox::start().await;
+    let app = TestApp::start().await;
+    let (database, smtp, directory) = (app.database_url(), mailbox.url(), Directory::new());
+    mailbox.fail(Failure::QuoteMessage, 1);
+    let service = Service::start(&directory.0, &settings(&database, &smtp));
+    let new = json!({"email": "alice@example.com", "password": PASSWORD});
+    reqwest::Client::new().post(format!("{}/users", service.base)).json(&new).send().await.unwrap();
+    let start = Instant::now();
+    while !log_of(&directory).contains("a mail is put off") {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop(service).await;
+    let log = log_of(&directory);
+    assert!(log.contains("Spam: ") && log.contains("?token=[redacted]"), "{log}");
+    assert_eq!(log.matches("[redacted]").count(), 2, "the token and the code: {log}");
+    assert!(!log.contains("pco_"), "{log}");
+}
+
+fn log_of(directory: &Directory) -> String {
+    std::fs::read_to_string(directory.0.join("log")).unwrap()
 }
 
 #[tokio::test]

@@ -176,6 +176,12 @@ impl Handler for Dialogue {
                 // After an error, the session would take what follows for more of the message.
                 response.is_error = false;
             }
+            Some(Failure::QuoteMessage) => {
+                let mail = Mail::parse(String::new(), vec![], std::mem::take(&mut self.raw));
+                let words: Vec<&str> = mail.text.split_whitespace().collect();
+                response = Response::custom(554, format!("Spam: {}", words.join(" ")));
+                response.is_error = false;
+            }
             Some(Failure::CutAfterData) => {
                 self.keep();
                 response.code = CUT;
