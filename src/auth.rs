@@ -78,6 +78,10 @@ pub struct FreshAdmin(pub CurrentUser);
 #[derive(Debug)]
 pub struct MaybeAdmin(pub Option<CurrentUser>);
 
+/// The session that the request names, by a cookie or as a bearer token. Nothing is checked.
+#[derive(Debug)]
+pub struct NamedSession(pub Option<(SessionId, Transport)>);
+
 /// The session that the request's own cookie names, whether or not it stands.
 #[derive(Debug)]
 pub struct OwnCookie(pub Option<SessionId>);
@@ -317,6 +321,17 @@ impl FromRequestParts<App> for MaybeAdmin {
             // Without the database, nobody knows whether this is an admin.
             Err(error) => Err(error),
         }
+    }
+}
+
+impl FromRequestParts<App> for NamedSession {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self(match Credential::of(parts, app) {
+            Credential::Session(id, transport) => Some((id, transport)),
+            _ => None,
+        }))
     }
 }
 

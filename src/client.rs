@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use secrecy::SecretString;
+
+use crate::token::{Device, DeviceSecret, HeldSecrets};
 
 /// The client behind a request.
 #[derive(Clone, Debug)]
@@ -13,8 +16,10 @@ pub struct Client {
     pub user_agent: Option<String>,
     /// The id of its request.
     pub request_id: Option<String>,
-    /// The hash of the secret by which accounts know it, if it brought one.
-    pub device_hash: Option<Vec<u8>>,
+    /// The device secrets in its cookie: one for each account that it has logged in to.
+    pub device_cookie: HeldSecrets,
+    /// The hash of the device secret that an app sent in the body instead.
+    pub device_token: Option<Vec<u8>>,
     /// Whether the address and the user agent are those of a backend that hands on what its own
     /// client sent: a trusted address that forwards for nobody.
     pub is_backend: bool,
@@ -24,7 +29,31 @@ impl Client {
     /// No client: an operator at the command line.
     #[must_use]
     pub fn operator() -> Self {
-        Self { ip: None, user_agent: None, request_id: None, device_hash: None, is_backend: false }
+        Self {
+            ip: None,
+            user_agent: None,
+            request_id: None,
+            device_cookie: HeldSecrets::default(),
+            device_token: None,
+            is_backend: false,
+        }
+    }
+
+    /// The hashes of its device secrets. Hashes them anew with each call.
+    #[must_use]
+    pub fn device_hashes(&self) -> Vec<Vec<u8>> {
+        match &self.device_token {
+            Some(hash) => vec![hash.clone()],
+            None => self.device_cookie.hashes::<Device>(),
+        }
+    }
+
+    /// A new device secret for this client.
+    #[must_use]
+    pub fn new_device(&self) -> NewDevice {
+        let secret = DeviceSecret::generate();
+        let cookie = self.device_cookie.with(&secret);
+        NewDevice { secret, cookie }
     }
 
     /// The network that the address is in, /24 or /56: what a moving client usually stays in.
@@ -48,6 +77,15 @@ impl Client {
             (name, os) => name.or(os),
         }
     }
+}
+
+/// A device secret that a client is to keep.
+#[derive(Debug)]
+pub struct NewDevice {
+    /// The secret, for an app.
+    pub secret: DeviceSecret,
+    /// The value of a browser's cookie: the secret beside those that the cookie holds already.
+    pub cookie: SecretString,
 }
 
 #[cfg(test)]

@@ -30,8 +30,8 @@ impl FromRequestParts<App> for Client {
             text.chars().filter(|c| !c.is_control()).take(USER_AGENT_MAX).collect()
         });
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.as_str().to_owned());
-        let device_hash = app.cookies.read_device(&parts.headers).map(|secret| secret.hash());
-        Ok(Self { ip, user_agent, request_id, device_hash, is_backend })
+        let device_cookie = app.cookies.read_devices(&parts.headers);
+        Ok(Self { ip, user_agent, request_id, device_cookie, device_token: None, is_backend })
     }
 }
 

@@ -3,6 +3,11 @@
 //!
 //! They are made when the mail is, stored hashed, and good for one purpose, once. Tries at a code are
 //! limited for each address; a token cannot be guessed.
+//!
+//! A login code also needs the secret of the client that requested it (ASVS 6.6.2). The secrets that
+//! verify an address or reset a password do not. Neither authenticates anybody, and people often read
+//! the mail on another device than the one that requested it. A verification without a session of the
+//! account therefore proves the address alone, and a reset revokes all other access.
 
 use std::fmt;
 
@@ -90,6 +95,8 @@ pub enum Proof {
         email: String,
         /// The code.
         code: Code,
+        /// The hashes of the secrets of the client's requests for login codes.
+        requests: Vec<Vec<u8>>,
     },
 }
 
@@ -108,7 +115,8 @@ impl Proof {
                 Ok(Self::Token(OneTimeSecret::parse(token.expose_secret())))
             }
             (None, Some(email), Some(code)) => {
-                Ok(Self::Code { email: names::email("email", email)?, code: Code::read(code) })
+                let (email, code) = (names::email("email", email)?, Code::read(code));
+                Ok(Self::Code { email, code, requests: vec![] })
             }
             (None, None, None) => {
                 Err(Error::invalid("token", "required", "(or email and code) is required"))
@@ -132,13 +140,13 @@ impl Proof {
         client: &Client,
         purpose: Purpose,
     ) -> Result<Option<Token>> {
-        let (email, code) = match self {
+        let (email, code, requests) = match self {
             Self::Token(None) => return Ok(None),
             Self::Token(Some(token)) => {
                 let given = Given::Token(token.hash());
                 return Ok(one_time_tokens::find(&app.pool, purpose, &given).await?);
             }
-            Self::Code { email, code } => (email, code),
+            Self::Code { email, code, requests } => (email, code, requests),
         };
         let hasher = throttle::hasher(app, client);
         hasher.admit().await?;
@@ -150,7 +158,7 @@ impl Proof {
                 return Err(error);
             }
         };
-        let given = Given::Code { email: email.clone(), hash };
+        let given = Given::Code { email: email.clone(), hash, requests: requests.clone() };
         let found = one_time_tokens::find(&app.pool, purpose, &given).await?;
         if found.is_some() {
             attempt.clear().await?;

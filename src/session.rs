@@ -21,15 +21,14 @@ pub use self::find::find;
 use self::records::SessionId;
 
 use crate::audit::{Event, Kind};
-use crate::client::Client;
+use crate::client::{Client, NewDevice};
 use crate::error::{Error, Result};
 use crate::state::App;
 use crate::store::credentials::Checked;
-use crate::store::outbox::MailKind::NewDevice;
+use crate::store::outbox::MailKind;
 use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
 use crate::store::users::{self, User};
 use crate::store::{self, known_devices, outbox};
-use crate::token::DeviceSecret;
 use crate::{request_id, throttle};
 
 /// What a session is to be like.
@@ -73,8 +72,8 @@ pub struct Begun {
     pub session: Session,
     /// The secret, for the client and nobody else.
     pub id: SessionId,
-    /// The secret by which the account will know the client; none when it knows it already.
-    pub device: Option<DeviceSecret>,
+    /// The secret by which the account will recognise the client; none when it does so already.
+    pub device: Option<NewDevice>,
 }
 
 /// Begins a session. `account` runs first in its transaction: it locks the account's row, after
@@ -182,14 +181,16 @@ async fn remember(
     app: &App,
     user_id: Uuid,
     client: &Client,
-) -> sqlx::Result<Option<DeviceSecret>> {
-    let (given, new) = (client.device_hash.as_deref(), DeviceSecret::generate());
-    let remembered = known_devices::remember(connection, user_id, given, &new.hash()).await?;
+) -> sqlx::Result<Option<NewDevice>> {
+    let (given, new) = (client.device_hashes(), client.new_device());
+    let hash = new.secret.hash();
+    let remembered = known_devices::remember(connection, user_id, &given, &hash).await?;
     if remembered.is_stranger
-        && throttle::may_tell(connection, &app.config, NewDevice, user_id.as_bytes()).await?
+        && throttle::may_tell(connection, &app.config, MailKind::NewDevice, user_id.as_bytes())
+            .await?
     {
         let details = json!({"device": client.device(), "ip": client.ip});
-        outbox::insert_to_owner(connection, Some(user_id), NewDevice, &details).await?;
+        outbox::insert_to_owner(connection, Some(user_id), MailKind::NewDevice, &details).await?;
     }
     Ok(Some(new).filter(|_| remembered.is_given))
 }

@@ -165,13 +165,16 @@ impl<'a> Attempt<'a> {
 /// The key of the client's own limit on logging in by a name, if an account of that name knows the
 /// client. What is asked of the database goes by the client alone, so that its time tells nothing.
 async fn known(app: &App, client: &Client, identifier: &Identifier) -> Result<Option<Vec<u8>>> {
-    let Some(hash) = &client.device_hash else { return Ok(None) };
-    let accounts = known_devices::find_accounts(&app.pool, hash).await?;
+    let hashes = client.device_hashes();
+    if hashes.is_empty() {
+        return Ok(None);
+    }
+    let accounts = known_devices::find_accounts(&app.pool, &hashes).await?;
     let known = accounts.iter().find(|account| {
         let mut names = names::identifiers(account.username.as_deref(), account.email.as_deref());
         names.any(|name| name == *identifier)
     });
-    Ok(known.map(|account| key("device", &[account.user_id.as_bytes(), hash])))
+    Ok(known.map(|account| key("device", &[account.user_id.as_bytes(), &account.hash])))
 }
 
 /// The hasher for what a client gives: its network has no more than its share.

@@ -4,6 +4,8 @@
 //! CRC-32 of what comes before it, so that a scanner, and we ourselves, can tell a secret from a typo
 //! without a database.
 
+mod held;
+
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -11,6 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::zeroize::Zeroize as _;
 use sha2::{Digest as _, Sha256};
+
+pub use self::held::HeldSecrets;
 
 const RANDOM: usize = 20;
 const CHECKSUM: usize = 4;
@@ -35,6 +39,13 @@ impl Purpose for Device {
     const PREFIX: &'static str = "pcd_";
 }
 
+/// Clients that requested a login code.
+pub enum LoginRequest {}
+
+impl Purpose for LoginRequest {
+    const PREFIX: &'static str = "pcr_";
+}
+
 /// People who were sent a mail.
 pub enum OneTime {}
 
@@ -46,6 +57,8 @@ impl Purpose for OneTime {
 pub type ApiTokenSecret = Secret<ApiToken>;
 /// The secret of a client that has logged in before.
 pub type DeviceSecret = Secret<Device>;
+/// The secret of a client that requested a login code.
+pub type LoginRequestSecret = Secret<LoginRequest>;
 /// The secret in a mailed link.
 pub type OneTimeSecret = Secret<OneTime>;
 

@@ -9,23 +9,31 @@ use crate::audit::{Event, Kind};
 use crate::auth::CurrentUser;
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::session::records::SessionId;
 use crate::state::App;
+use crate::store::credentials::{self, Checked};
 use crate::store::one_time_tokens::{self, Owner, Purpose, Token};
 use crate::store::outbox::{self, NewMail};
-use crate::store::registrations;
+use crate::store::sessions::{self, Transport};
 use crate::store::users::{self, User};
+use crate::store::{known_devices, registrations};
 use crate::throttle;
 
-/// Takes an address for somebody's own who had a mail to it: that of an account, the one that an account
-/// is to have, or that of an account that is made only now.
+/// Verifies an address by a mailed token: that of an account, its pending one, or that of a registration,
+/// whose account is created now. `session` is the session that the request names.
 ///
-/// `false` when the token does not stand any more.
+/// The token proves that the client reads the mail of the address. Only a session or a device secret of
+/// the account proves that the same person chose the password: somebody may have registered with the
+/// address of another.
+///
+/// Returns `false` if the token is invalid by now.
 ///
 /// # Errors
 /// `EmailTaken`, `UsernameTaken`, and those of the database.
 pub async fn verify_email(
     connection: &mut PgConnection,
     token: &Token,
+    session: Option<(SessionId, Transport)>,
     client: &Client,
 ) -> Result<bool> {
     let user_id = match token.owner {
@@ -37,14 +45,16 @@ pub async fn verify_email(
     let user = users::find(&mut *connection, user_id).await?;
     let user = user.filter(|user| spent && user.is_active);
     let Some(user) = user else { return Ok(false) };
+    let own = is_own_client(connection, user_id, session, client).await?;
     let email = Some(&token.email);
     if user.pending_email.as_ref() == email {
-        on_names(users::take_pending_email(&mut *connection, user_id).await.map_err(Error::from))?;
+        let taken = users::take_pending_email(&mut *connection, user_id, own).await;
+        on_names(taken.map_err(Error::from))?;
         changed(connection, &user).await?;
         let updated = Event::new(Kind::UserUpdated, client).by_own(user_id);
         updated.details(json!({"fields": ["email"]})).record(&mut *connection).await?;
     } else if user.email.as_ref() == email {
-        users::verify_email(&mut *connection, user_id).await?;
+        users::verify_email(&mut *connection, user_id, own).await?;
     } else {
         return Ok(false);
     }
@@ -52,7 +62,26 @@ pub async fn verify_email(
     Ok(true)
 }
 
-/// Makes the account that somebody registered without being told whether the address was taken.
+/// Whether the client has a valid session or a device secret of an account, whose row is locked.
+async fn is_own_client(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    session: Option<(SessionId, Transport)>,
+    client: &Client,
+) -> Result<bool> {
+    if let Some((id, transport)) = session {
+        let record_id = id.record_id();
+        if let Some(owned) = sessions::find_owner(&mut *connection, &record_id, transport).await? {
+            let session = Checked::Session { id: owned.id, record_id };
+            if credentials::is_valid(&mut *connection, user_id, &session).await? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(known_devices::knows(connection, user_id, &client.device_hashes()).await?)
+}
+
+/// Creates the account of somebody who registered without learning whether the address was taken.
 async fn register(
     connection: &mut PgConnection,
     token: &Token,
@@ -66,8 +95,14 @@ async fn register(
         return Ok(false);
     }
     registrations::delete(&mut *connection, id).await?;
-    let (new, hash) = (registration.new, registration.password_hash);
-    create(connection, &new, &hash, Actor::Registrant, client).await?;
+    let (mut new, hash) = (registration.new, registration.password_hash);
+    let device = registration.device_hash;
+    new.password_proven =
+        device.as_ref().is_some_and(|device| client.device_hashes().contains(device));
+    let user = create(&mut *connection, &new, &hash, Actor::Registrant, client).await?;
+    if let Some(device) = device {
+        known_devices::insert(connection, user.id, &device).await?;
+    }
     Ok(true)
 }
 
@@ -95,7 +130,7 @@ pub(super) async fn changed(connection: &mut PgConnection, before: &User) -> Res
     void_mails(connection, before).await?;
     if let Some(email) = before.email.as_deref().filter(|_| before.email_verified) {
         let kind = outbox::MailKind::EmailChanged;
-        let new = NewMail { kind, email, user_id: Some(before.id), registration_id: None };
+        let new = NewMail { user_id: Some(before.id), ..NewMail::to_address(kind, email) };
         outbox::insert(connection, &new).await?;
     }
     Ok(())

@@ -52,7 +52,7 @@ pub async fn change_password(
             false => api_tokens::delete_all(&mut *connection, id).await?,
         },
     };
-    follow_new_password(connection, &user, client.device_hash.as_deref(), &revoked).await?;
+    follow_new_password(connection, &user, &client.device_hashes(), &revoked).await?;
     let changed = Event::new(Kind::PasswordChanged, client).by_own(id).session(current);
     changed.details(json!(revoked)).record(connection).await?;
     Ok(user)
@@ -80,19 +80,24 @@ pub async fn reset_password(
     if !one_time_tokens::spend(connection, Purpose::ResetPassword, token).await? {
         return Ok(false);
     }
-    users::verify_email(&mut *connection, id).await?;
+    // A device that came with an unproven password may be that of a stranger.
+    let devices = match users::is_owner_proven(&mut *connection, id).await? {
+        true => client.device_hashes(),
+        false => vec![],
+    };
+    users::verify_email(&mut *connection, id, true).await?;
     let user = set(connection, id, hash).await?;
     let revoked = revoke_all(connection, id).await?;
-    follow_new_password(connection, &user, client.device_hash.as_deref(), &revoked).await?;
+    follow_new_password(connection, &user, &devices, &revoked).await?;
     changed_by_mail(id, client, &revoked).record(connection).await?;
     Ok(true)
 }
 
-/// Logs in whoever had a mail to the account's address. If that was never verified, whoever made the
-/// account need not be the one who reads its mail: their sessions, tokens and password end, and
-/// `instead` is a password that nobody knows.
+/// Logs in by a code that was mailed to the account's address. Unless the person who chose the password is
+/// known to read that mail, this revokes all other access, notifies the owner, and replaces the password
+/// with `instead`, the hash of one that nobody knows.
 ///
-/// `None` when the token does not stand any more.
+/// Returns `None` if the token is invalid by now.
 ///
 /// # Errors
 /// Those of the database.
@@ -103,19 +108,39 @@ pub async fn log_in_by_mail(
     client: &Client,
 ) -> Result<Option<User>> {
     let Owner::User(id) = token.owner else { return Ok(None) };
-    let before = users::lock_active_by_email(&mut *connection, &token.email).await?;
-    let Some(before) = before.filter(|user| user.id == id) else { return Ok(None) };
+    let owner = users::lock_active_by_email(&mut *connection, &token.email).await?;
+    if owner.is_none_or(|owner| owner.id != id) {
+        return Ok(None);
+    }
     if !one_time_tokens::spend(connection, Purpose::LogIn, token).await? {
         return Ok(None);
     }
-    if !before.email_verified {
+    let mut revoked = None;
+    if !users::is_owner_proven(&mut *connection, id).await? {
         let Some(hash) = instead else { return Ok(None) };
-        let user = set(connection, id, hash).await?;
-        let revoked = revoke_all(connection, id).await?;
-        follow_new_password(connection, &user, None, &revoked).await?;
-        changed_by_mail(id, client, &revoked).record(&mut *connection).await?;
+        revoked = Some(evict(connection, id, hash, client).await?);
     }
-    Ok(users::record_login_by_mail(connection, id).await?)
+    let user = users::record_login_by_mail(&mut *connection, id).await?;
+    if let Some(revoked) = revoked {
+        let kind = outbox::MailKind::AccessReset;
+        outbox::insert_to_owner(connection, Some(id), kind, &json!(revoked)).await?;
+    }
+    Ok(user)
+}
+
+/// Revokes all access to an account whose row is locked: sessions, API tokens, known devices, mails that
+/// open it, a pending address, and the password, which a new hash replaces.
+async fn evict(
+    connection: &mut PgConnection,
+    id: Uuid,
+    hash: String,
+    client: &Client,
+) -> Result<Revoked> {
+    let user = set(connection, id, hash).await?;
+    let revoked = revoke_all(connection, id).await?;
+    void_old_password(connection, &user, &[]).await?;
+    changed_by_mail(id, client, &revoked).record(connection).await?;
+    Ok(revoked)
 }
 
 fn changed_by_mail<'a>(id: Uuid, client: &'a Client, revoked: &Revoked) -> Event<'a> {
@@ -141,18 +166,28 @@ async fn set(connection: &mut PgConnection, id: Uuid, hash: String) -> Result<Us
     Ok(users::update(connection, id, &changes).await?)
 }
 
-/// What follows from a new password, besides the end of sessions: whoever knew the old one is a stranger
-/// now, mails that open the account are void, tries at the old one count no more, and the owner is told.
+/// What follows from a new password, besides the end of sessions: what the old one opened is void, and
+/// the owner is notified.
 pub(super) async fn follow_new_password(
     connection: &mut PgConnection,
     user: &User,
-    but: Option<&[u8]>,
+    kept_devices: &[Vec<u8>],
     revoked: &Revoked,
 ) -> Result<()> {
-    known_devices::forget(&mut *connection, user.id, but).await?;
-    super::email::void_mails(connection, user).await?;
-    let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
-    throttles::clear(&mut *connection, &throttle::account_keys(names), None).await?;
+    void_old_password(connection, user, kept_devices).await?;
     let kind = outbox::MailKind::PasswordChanged;
     Ok(outbox::insert_to_owner(connection, Some(user.id), kind, &json!(revoked)).await?)
+}
+
+/// Forgets all devices but `kept_devices`, voids the mails that open the account, and resets the limits
+/// on guesses at the old password.
+async fn void_old_password(
+    connection: &mut PgConnection,
+    user: &User,
+    kept_devices: &[Vec<u8>],
+) -> Result<()> {
+    known_devices::forget(&mut *connection, user.id, kept_devices).await?;
+    super::email::void_mails(connection, user).await?;
+    let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
+    Ok(throttles::clear(&mut *connection, &throttle::account_keys(names), None).await?)
 }

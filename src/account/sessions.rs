@@ -46,7 +46,7 @@ pub async fn end_sessions(
 ) -> Result<()> {
     lock(connection, user_id, actor, false).await?;
     let ended = sessions::delete_all(&mut *connection, user_id, but).await?;
-    known_devices::forget(&mut *connection, user_id, client.device_hash.as_deref()).await?;
+    known_devices::forget(&mut *connection, user_id, &client.device_hashes()).await?;
     if ended > 0 {
         users::drop_pending_email(&mut *connection, user_id).await?;
         let revoked = event(Kind::SessionRevoked, client, user_id, actor);
@@ -70,7 +70,7 @@ pub async fn lock_out(
     let user = lock(connection, user_id, actor, false).await?.user;
     let sessions = sessions::delete_all(&mut *connection, user_id, None).await?;
     users::drop_pending_email(&mut *connection, user_id).await?;
-    known_devices::forget(&mut *connection, user_id, None).await?;
+    known_devices::forget(&mut *connection, user_id, &[]).await?;
     email::void_mails(connection, &user).await?;
     if sessions > 0 {
         let revoked = event(Kind::SessionRevoked, client, user_id, actor);

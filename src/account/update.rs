@@ -64,12 +64,12 @@ pub async fn update(
         revoked.api_tokens = api_tokens::delete_admin(&mut *connection, id).await?;
     }
     if has_new_password {
-        password::follow_new_password(connection, &user, None, &revoked).await?;
+        password::follow_new_password(connection, &user, &[], &revoked).await?;
         let changed = event(Kind::PasswordChanged, client, id, actor);
         changed.details(json!(revoked)).record(&mut *connection).await?;
     }
     if disables {
-        known_devices::forget(&mut *connection, id, None).await?;
+        known_devices::forget(&mut *connection, id, &[]).await?;
         email::void_mails(connection, &user).await?;
     }
     if let Some(Some(pending)) = &changes.pending_email {

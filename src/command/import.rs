@@ -170,13 +170,15 @@ fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
     let read = |field: &str, text: &Option<String>, read: names::Read| {
         text.as_deref().map(|text| read(field, text)).transpose().map_err(told)
     };
+    let email_verified = row.email.is_some() && row.email_verified.unwrap_or_default();
     let new = NewUser {
         username: read("username", &row.username, names::username)?,
         email: read("email", &row.email, names::email)?,
         name: read("name", &row.name, names::name)?,
         role: row.role.unwrap_or_default(),
-        email_verified: row.email.is_some() && row.email_verified.unwrap_or_default(),
         must_change_password: false,
+        email_verified,
+        password_proven: email_verified,
     };
     if new.username.is_none() && new.email.is_none() {
         return Err("username or email is required".to_owned());

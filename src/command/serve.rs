@@ -147,6 +147,7 @@ fn first_admin(config: &Config) -> Result<Option<NewUser>, String> {
         // The operator's word.
         email_verified: true,
         must_change_password: false,
+        password_proven: true,
     }))
 }
 

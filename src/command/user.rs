@@ -212,6 +212,7 @@ impl Create {
             role: self.role,
             email_verified: self.email_verified,
             must_change_password: false,
+            password_proven: self.email_verified,
         };
         Ok((new, self.source))
     }

@@ -22,6 +22,7 @@ pub(super) async fn letter(app: &App, service: &str, mail: &Mail) -> Result<Opti
         MailKind::EmailChangeRequested => Some(Letter::email_change_requested(service, at)),
         MailKind::EmailChanged => Some(Letter::email_changed(service, at)),
         MailKind::AccountLocked => Some(Letter::account_locked(service, at)),
+        MailKind::AccessReset => Some(Letter::access_reset(service, at)),
         MailKind::ResetPassword => {
             let made = secrets(app, mail, Purpose::ResetPassword).await?;
             made.map(|made| Letter::reset_password(service, made.key(app, "/password/reset")))
@@ -68,8 +69,9 @@ async fn secrets(app: &App, mail: &Mail, purpose: Purpose) -> Result<Option<Secr
     let mut transaction = store::begin(&app.pool).await?;
     let Some(owner) = owner(&mut transaction, mail, purpose).await? else { return Ok(None) };
     let (email, mail_id) = (&mail.email, mail.id);
-    let new =
-        NewToken { hash: &token.hash(), code_hash: &code_hash, purpose, email, owner, mail_id };
+    let request_hash = mail.request_hash.as_deref();
+    let (hash, code_hash) = (&token.hash(), &code_hash);
+    let new = NewToken { hash, code_hash, purpose, email, owner, mail_id, request_hash };
     // The mail may have been made void before the account's row was locked.
     let stands = outbox::stands(&mut *transaction, mail.id).await?
         && one_time_tokens::insert(&mut transaction, &new).await?;

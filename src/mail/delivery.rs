@@ -123,8 +123,12 @@ struct Failure {
 
 impl Failure {
     fn new(error: BoxError, letter: Option<&Letter>) -> Self {
-        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        let text = format!("{error}{cause}");
+        let mut text = error.to_string();
+        // Some errors show their cause themselves.
+        let cause = error.source().map(ToString::to_string);
+        if let Some(cause) = cause.filter(|cause| !text.contains(cause)) {
+            text = format!("{text}: {cause}");
+        }
         let text = letter.map(|letter| letter.redact(&text)).unwrap_or(text);
         Self { error, text }
     }

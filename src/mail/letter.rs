@@ -222,6 +222,20 @@ impl Letter {
         )
     }
 
+    /// A login by an emailed code has revoked all other access.
+    #[must_use]
+    pub fn access_reset(service: &str, at: OffsetDateTime) -> Self {
+        Self::notice(
+            "All other access to your account was revoked",
+            [
+                format!("On {}, you logged in to {service} with an emailed code.", moment(at)),
+                "We did not know whether you or somebody else had chosen the password of your account. So we removed the password, logged out all other sessions, and revoked all API tokens.".to_owned(),
+                "To log in with a password again, request a new one where you log in.".to_owned(),
+                "If you did not log in, somebody else can read your email. Change the password of your mailbox, then request a new password here.".to_owned(),
+            ],
+        )
+    }
+
     /// To try whether mails arrive.
     #[must_use]
     pub fn test(service: &str) -> Self {

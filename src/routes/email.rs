@@ -6,11 +6,13 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::auth::NamedSession;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
 use crate::one_time::Proof;
 use crate::problem_examples::{problems, rate_limited};
+use crate::routes::login::know_by;
 use crate::state::App;
 use crate::store::one_time_tokens::Purpose;
 use crate::{account, schemas, store};
@@ -29,30 +31,39 @@ pub(super) struct VerifyEmail {
     /// The code, in any case, with or without the hyphen.
     #[schema(value_type = Option<String>, format = Password)]
     code: Option<SecretString>,
+    /// For apps: the `device_token` of the registration, or of a login to the account.
+    #[schema(value_type = Option<String>, format = Password)]
+    device_token: Option<SecretString>,
 }
 
 problems!(VerifyProblems: Error::EmailTaken, Error::UsernameTaken, rate_limited(), Error::Busy);
 
 /// Verify an email address
 ///
-/// With the token of the link, or the address and the code, once, within a day. The address is then the
-/// account's own; one that was pending takes the place of the old one. Where registration hides which
-/// addresses are taken, this makes the account.
+/// With the token of the link, or the address and the code, once, within a day. A pending address replaces
+/// the old one. Where registration hides which addresses are taken, this creates the account.
+///
+/// With a session or a device secret of the account, it also proves that the person who chose the password
+/// reads the account's mail. Without, the first login by an emailed code revokes all other access. Invalid
+/// credentials are ignored.
 #[utoipa::path(
     post, path = "/email/verify", tag = "mail", request_body = VerifyEmail,
+    security((), ("cookie" = []), ("bearer" = [])),
     responses((status = NO_CONTENT, description = "The address is verified"), VerifyProblems),
 )]
 pub(super) async fn verify_email(
     State(app): State<App>,
-    client: Client,
+    mut client: Client,
+    NamedSession(session): NamedSession,
     Json(request): Json<VerifyEmail>,
 ) -> Result<StatusCode> {
+    know_by(&mut client, request.device_token.as_ref());
     let (token, email, code) = (&request.token, &request.email, &request.code);
     let proof = Proof::read(token.as_ref(), email.as_deref(), code.as_ref())?;
     let found = proof.find(&app, &client, Purpose::VerifyEmail).await?;
     let token = found.ok_or_else(|| proof.refused())?;
     let mut transaction = store::begin(&app.pool).await?;
-    if !account::verify_email(&mut transaction, &token, &client).await? {
+    if !account::verify_email(&mut transaction, &token, session, &client).await? {
         return Err(proof.refused());
     }
     transaction.commit().await?;
@@ -68,7 +79,8 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let request: VerifyEmail =
-            from_value(json!({"token": "hunter2", "code": "hunter2"})).unwrap();
+            from_value(json!({"token": "hunter2", "code": "hunter2", "device_token": "hunter2"}))
+                .unwrap();
         assert!(!format!("{request:?}").contains("hunter2"));
     }
 }

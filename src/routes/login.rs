@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::{self, OwnCookie};
-use crate::client::Client;
+use crate::client::{Client, NewDevice};
 use crate::config;
 use crate::credential::{Credential, SESSION_TOKEN_PREFIX};
 use crate::error::{Error, Result};
@@ -179,10 +179,10 @@ impl Login {
 }
 
 /// Lets accounts know the client by what an app keeps and sends.
-fn know_by(client: &mut Client, device_token: Option<&SecretString>) {
+pub(super) fn know_by(client: &mut Client, device_token: Option<&SecretString>) {
     let given = device_token.map(SecretString::expose_secret);
     if let Some(device) = given.and_then(DeviceSecret::parse) {
-        client.device_hash = Some(device.hash());
+        client.device_token = Some(device.hash());
     }
 }
 
@@ -219,6 +219,22 @@ impl Wanted {
             }
         };
         Ok(Self { transport, remember })
+    }
+
+    /// The secret by which a new account recognises the client that registered: in a cookie, or for the
+    /// body.
+    pub(super) fn hand_out_device(
+        &self,
+        device: &NewDevice,
+        cookies: &Cookies,
+    ) -> (AppendHeaders<Option<(HeaderName, HeaderValue)>>, Option<String>) {
+        match self.transport {
+            Transport::Cookie => {
+                let cookie = cookies.set_devices(&device.cookie);
+                (AppendHeaders(Some((header::SET_COOKIE, cookie))), None)
+            }
+            Transport::Token => (AppendHeaders(None), Some(device.secret.expose().to_owned())),
+        }
     }
 
     pub(super) fn begin<'a>(
@@ -259,14 +275,15 @@ pub(super) fn hand_out(
 ) -> (AppendHeaders<Vec<(HeaderName, HeaderValue)>>, Tokens) {
     match begun.session.transport {
         Transport::Cookie => {
-            let device = begun.device.as_ref().map(|device| cookies.set_device(device));
+            let device = begun.device.as_ref().map(|device| cookies.set_devices(&device.cookie));
             let values = [cookies.set(&begun.id, &begun.session)].into_iter().chain(device);
             let headers = values.map(|value| (header::SET_COOKIE, value)).collect();
             (AppendHeaders(headers), Tokens::default())
         }
         Transport::Token => {
             let token = Some(format!("{SESSION_TOKEN_PREFIX}{}", begun.id.expose()));
-            let device_token = begun.device.as_ref().map(|device| device.expose().to_owned());
+            let device = begun.device.as_ref();
+            let device_token = device.map(|device| device.secret.expose().to_owned());
             (AppendHeaders(vec![]), Tokens { token, device_token })
         }
     }

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::account::{self, Actor};
-use crate::auth::{Admin, MaybeAdmin, OwnCookie};
+use crate::auth::{Admin, CurrentUser, MaybeAdmin, OwnCookie};
 use crate::client::Client;
 use crate::config::Registration;
 use crate::error::{Error, Result};
@@ -27,9 +27,9 @@ use crate::session;
 use crate::state::App;
 use crate::store;
 use crate::store::outbox::{self, MailKind, NewMail};
-use crate::store::registrations;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, Filter, NewUser, Role, User};
+use crate::store::{known_devices, registrations};
 use crate::{names, schemas, throttle};
 
 /// An account to make. At least one of `username` and `email` is given.
@@ -87,6 +87,14 @@ pub(super) struct Registered {
     device_token: Option<String>,
 }
 
+/// A registration whose account is created when the address is verified.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RegistrationPending {
+    /// For apps: send it with `POST /email/verify` and with the first login. Null when a cookie holds it.
+    #[schema(required, example = "pcd_XIkE-uXzyYXTgeTxAln2VzuZTUU0eSSf")]
+    device_token: Option<String>,
+}
+
 /// Which accounts to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -119,7 +127,9 @@ problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
             ("location" = String, description = "Where the account is"),
             ("set-cookie" = String, description = "The session cookie, with `transport: \"cookie\"`, and one by which the account knows this browser"),
         )),
-        (status = ACCEPTED, description = "A mail to the address tells how to go on"),
+        (status = ACCEPTED, body = RegistrationPending, description = "A mail to the address tells how to go on", headers(
+            ("set-cookie" = String, description = "With `transport: \"cookie\"`, the secret by which the account will recognise this browser"),
+        )),
         CreateUserProblems,
     ),
 )]
@@ -149,14 +159,14 @@ pub(super) async fn create_user(
     let (field, password, names) = ("password", &request.password, new.names());
     let hash = hasher.hash_new(NewPassword { field, password, names }).await?;
     if let Some(admin) = admin {
-        return make(&app, &new, &hash, Actor::Admin(&admin), &client).await;
+        return make_as_admin(&app, &client, &admin, &new, &hash).await;
     }
     match &new.email {
         Some(email) if app.config.registration_privacy.is_on() => {
-            return make_when_verified(&app, &client, &new, &hash, email).await;
+            return make_when_verified(&app, &client, &wanted, &new, &hash, email).await;
         }
         _ if app.config.require_verified_email.is_on() => {
-            return make(&app, &new, &hash, Actor::Registrant, &client).await;
+            return make_unverified(&app, &client, &wanted, &new, &hash).await;
         }
         _ => {}
     }
@@ -177,23 +187,41 @@ pub(super) async fn create_user(
     Ok((StatusCode::CREATED, location, cookies, Json(body)).into_response())
 }
 
-/// Makes an account that nobody is logged in to.
-async fn make(
+/// Creates an account for somebody else.
+async fn make_as_admin(
     app: &App,
+    client: &Client,
+    admin: &CurrentUser,
     new: &NewUser,
     hash: &str,
-    actor: Actor<'_>,
-    client: &Client,
 ) -> Result<Response> {
     let mut transaction = store::begin(&app.pool).await?;
-    let user = account::create(&mut transaction, new, hash, actor, client).await?;
-    if matches!(actor, Actor::Registrant) {
-        count_mail(&mut transaction, app, client, new).await?;
-    }
+    let user = account::create(&mut transaction, new, hash, Actor::Admin(admin), client).await?;
     transaction.commit().await?;
     let location = location(&user);
     let body = Json(Registered { user, session: None, token: None, device_token: None });
     Ok((StatusCode::CREATED, location, body).into_response())
+}
+
+/// Creates the account of somebody who may log in when the address is verified. It recognises the client
+/// from now on.
+async fn make_unverified(
+    app: &App,
+    client: &Client,
+    wanted: &Wanted,
+    new: &NewUser,
+    hash: &str,
+) -> Result<Response> {
+    let device = client.new_device();
+    let mut transaction = store::begin(&app.pool).await?;
+    let user = account::create(&mut transaction, new, hash, Actor::Registrant, client).await?;
+    known_devices::insert(&mut *transaction, user.id, &device.secret.hash()).await?;
+    count_mail(&mut transaction, app, client, new).await?;
+    transaction.commit().await?;
+    let location = location(&user);
+    let (cookie, device_token) = wanted.hand_out_device(&device, &app.cookies);
+    let body = Json(Registered { user, session: None, token: None, device_token });
+    Ok((StatusCode::CREATED, location, cookie, body).into_response())
 }
 
 /// Counts the mail to whoever registers with an address.
@@ -212,6 +240,7 @@ async fn count_mail(
 async fn make_when_verified(
     app: &App,
     client: &Client,
+    wanted: &Wanted,
     new: &NewUser,
     hash: &str,
     email: &str,
@@ -222,14 +251,16 @@ async fn make_when_verified(
     {
         return Err(Error::UsernameTaken);
     }
+    let device = client.new_device();
     let mut transaction = store::begin(&app.pool).await?;
     count_mail(&mut transaction, app, client, new).await?;
-    let id = registrations::insert(&mut *transaction, new, hash).await?;
-    let kind = MailKind::VerifyEmail;
-    let mail = NewMail { kind, email, user_id: None, registration_id: Some(id) };
+    let id = registrations::insert(&mut *transaction, new, hash, &device.secret.hash()).await?;
+    let mail = NewMail::to_address(MailKind::VerifyEmail, email);
+    let mail = NewMail { registration_id: Some(id), ..mail };
     outbox::insert(&mut *transaction, &mail).await?;
     transaction.commit().await?;
-    Ok(StatusCode::ACCEPTED.into_response())
+    let (cookie, device_token) = wanted.hand_out_device(&device, &app.cookies);
+    Ok((StatusCode::ACCEPTED, cookie, Json(RegistrationPending { device_token })).into_response())
 }
 
 /// List accounts
@@ -280,6 +311,7 @@ impl CreateUser {
                 role: self.role.unwrap_or_default(),
                 email_verified: false,
                 must_change_password: self.must_change_password.unwrap_or_default(),
+                password_proven: false,
             })
         } else {
             Err(Error::ValidationFailed(faults))

@@ -1,19 +1,22 @@
-//! The session cookie, and the one by which accounts know a browser: how they are named, written,
-//! read and removed (RFC 6265bis).
+//! Our cookies: the session, the secrets by which accounts recognise a browser, and the browser's
+//! requests for login codes. How they are named, written, read and removed (RFC 6265bis).
 
 use std::borrow::Cow;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::Cookie;
 use cookie::time::Duration;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::records::SessionId;
 use crate::config::{Config, SameSite};
 use crate::store::sessions::Session;
-use crate::token::DeviceSecret;
+use crate::token::HeldSecrets;
 
 /// As long as browsers keep a cookie (RFC 6265bis §5.6.2).
 const LONGEST: Duration = Duration::days(400);
+/// As long as a login code is valid.
+const LOGIN_REQUEST: Duration = Duration::minutes(10);
 
 /// How the cookies are written and read.
 #[derive(Clone, Debug)]
@@ -21,6 +24,7 @@ pub struct Cookies {
     name: &'static str,
     /// Only this host ever needs it, whatever the session's domain is.
     device_name: &'static str,
+    login_request_name: &'static str,
     domain: Option<String>,
     secure: bool,
     same_site: cookie::SameSite,
@@ -49,14 +53,18 @@ impl Cookies {
             (true, Some(_)) => "__Secure-portcullis",
             (false, _) => "portcullis",
         };
-        let device_name = if secure { "__Host-portcullis-device" } else { "portcullis-device" };
+        let (device_name, login_request_name) = if secure {
+            ("__Host-portcullis-device", "__Host-portcullis-login")
+        } else {
+            ("portcullis-device", "portcullis-login")
+        };
         let same_site = match config.cookie_samesite {
             SameSite::Lax => cookie::SameSite::Lax,
             SameSite::Strict => cookie::SameSite::Strict,
             SameSite::None => cookie::SameSite::None,
         };
         let (domain, outlives) = (config.cookie_domain.clone(), config.remember_refresh.is_on());
-        Self { name, device_name, domain, secure, same_site, outlives }
+        Self { name, device_name, login_request_name, domain, secure, same_site, outlives }
     }
 
     /// What the session's cookie is called.
@@ -78,12 +86,16 @@ impl Cookies {
         }
     }
 
-    /// The secret by which accounts know the browser; none when there are several.
+    /// The secrets by which accounts recognise the browser.
     #[must_use]
-    pub fn read_device(&self, headers: &HeaderMap) -> Option<DeviceSecret> {
-        let mut values = values(headers, self.device_name);
-        let value = values.next().filter(|_| values.next().is_none())?;
-        DeviceSecret::parse(str::from_utf8(value).ok()?)
+    pub fn read_devices(&self, headers: &HeaderMap) -> HeldSecrets {
+        held(headers, self.device_name)
+    }
+
+    /// The secrets of the browser's requests for login codes.
+    #[must_use]
+    pub fn read_login_requests(&self, headers: &HeaderMap) -> HeldSecrets {
+        held(headers, self.login_request_name)
     }
 
     /// The `Set-Cookie` that hands out a session: until the browser closes, or, when it is
@@ -110,11 +122,21 @@ impl Cookies {
         header_value(&cookie)
     }
 
-    /// The `Set-Cookie` by which accounts will know the browser.
+    /// The `Set-Cookie` by which accounts will recognise the browser.
     #[must_use]
-    pub fn set_device(&self, secret: &DeviceSecret) -> HeaderValue {
-        let mut cookie = self.cookie(self.device_name, secret.expose().to_owned());
-        cookie.set_max_age(LONGEST);
+    pub fn set_devices(&self, value: &SecretString) -> HeaderValue {
+        self.set_held(self.device_name, value, LONGEST)
+    }
+
+    /// The `Set-Cookie` that binds a login code to the browser that requested it.
+    #[must_use]
+    pub fn set_login_requests(&self, value: &SecretString) -> HeaderValue {
+        self.set_held(self.login_request_name, value, LOGIN_REQUEST)
+    }
+
+    fn set_held(&self, name: &'static str, value: &SecretString, max_age: Duration) -> HeaderValue {
+        let mut cookie = self.cookie(name, value.expose_secret().to_owned());
+        cookie.set_max_age(max_age);
         header_value(&cookie)
     }
 
@@ -149,6 +171,15 @@ fn values<'a>(headers: &'a HeaderMap, wanted: &'a str) -> impl Iterator<Item = &
             let (name, value) = pair.split_at(equals);
             (name.trim_ascii() == wanted.as_bytes()).then(|| value[1..].trim_ascii())
         })
+}
+
+/// What the only cookie of this name holds. If there are several, somebody else may have set one, and
+/// none counts.
+fn held(headers: &HeaderMap, name: &str) -> HeldSecrets {
+    let mut values = values(headers, name);
+    let only = values.next().filter(|_| values.next().is_none());
+    let text = only.and_then(|value| str::from_utf8(value).ok());
+    text.map(HeldSecrets::from_cookie).unwrap_or_default()
 }
 
 fn header_value(cookie: &Cookie<'_>) -> HeaderValue {

@@ -10,6 +10,8 @@ const MOST: i64 = 50;
 /// An account that a client has logged in to.
 #[derive(Debug)]
 pub struct KnownAccount {
+    /// The hash of the secret by which the account recognises the client.
+    pub hash: Vec<u8>,
     /// The account's id.
     pub user_id: Uuid,
     /// Its username.
@@ -18,20 +20,45 @@ pub struct KnownAccount {
     pub email: Option<String>,
 }
 
-/// The accounts that know a client by the secret with this hash.
+/// The accounts that recognise a client by the secrets with these hashes.
 pub async fn find_accounts(
     db: impl PgExecutor<'_>,
-    hash: &[u8],
+    hashes: &[Vec<u8>],
 ) -> sqlx::Result<Vec<KnownAccount>> {
     sqlx::query_as!(
         KnownAccount,
-        "select u.id as user_id, u.username, u.email
+        "select d.hash, u.id as user_id, u.username, u.email
          from known_devices d join users u on u.id = d.user_id
-         where d.hash = $1",
-        hash,
+         where d.hash = any($1)",
+        hashes,
     )
     .fetch_all(db)
     .await
+}
+
+/// Whether an account recognises a client by one of the secrets with these hashes.
+pub async fn knows(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    hashes: &[Vec<u8>],
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (
+             select from known_devices where user_id = $1 and hash = any($2)
+         ) as "knows!""#,
+        user_id,
+        hashes,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Adds a client to an account that was created in the same transaction.
+pub async fn insert(db: impl PgExecutor<'_>, user_id: Uuid, hash: &[u8]) -> sqlx::Result<()> {
+    sqlx::query!("insert into known_devices (hash, user_id) values ($1, $2)", hash, user_id)
+        .execute(db)
+        .await
+        .map(drop)
 }
 
 /// What became of a client that has logged in to an account.
@@ -43,59 +70,63 @@ pub struct Remembered {
     pub is_stranger: bool,
 }
 
-/// Writes down that a client has logged in to an account whose row is locked. `given` is the hash of
-/// the secret that the client brought, `new` that of one it may be given.
+/// Records that a client has logged in to an account whose row is locked. `given` holds the hashes of
+/// the secrets that the client sent, `new` the hash of one that it may be given.
 ///
-/// A secret that was never ours is not taken over; one that another account knows is.
+/// An account adopts no secret, not even one that another account knows: somebody may have planted it
+/// in the client.
 pub async fn remember(
     connection: &mut PgConnection,
     user_id: Uuid,
-    given: Option<&[u8]>,
+    given: &[Vec<u8>],
     new: &[u8],
 ) -> sqlx::Result<Remembered> {
-    let remembered = sqlx::query_as!(
-        Remembered,
-        r#"insert into known_devices (hash, user_id)
-         values (coalesce((select hash from known_devices where hash = $2 limit 1), $3), $1)
-         on conflict on constraint known_devices_pkey do update set last_used_at = now()
-         -- now() is when the transaction began, and the subquery sees what was there before: a row that
-         -- was just made is new, and no other of its own
-         returning hash = $3 as "is_given!",
-             created_at = now() and exists (select from known_devices where user_id = $1)
-                 as "is_stranger!""#,
+    let known = sqlx::query!(
+        "update known_devices set last_used_at = now() where user_id = $1 and hash = any($2)",
         user_id,
         given,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if known.rows_affected() > 0 {
+        return Ok(Remembered { is_given: false, is_stranger: false });
+    }
+    // The subquery sees what was there before the statement.
+    let remembered = sqlx::query_as!(
+        Remembered,
+        r#"insert into known_devices (hash, user_id) values ($2, $1)
+         returning true as "is_given!",
+             exists (select from known_devices where user_id = $1) as "is_stranger!""#,
+        user_id,
         new,
     )
     .fetch_one(&mut *connection)
     .await?;
-    if remembered.is_given {
-        sqlx::query!(
-            "delete from known_devices
-             where user_id = $1 and hash in (
-                 select hash from known_devices where user_id = $1
-                 order by last_used_at > created_at desc, last_used_at desc, hash
-                 offset $2
-             )",
-            user_id,
-            MOST,
-        )
-        .execute(connection)
-        .await?;
-    }
+    sqlx::query!(
+        "delete from known_devices
+         where user_id = $1 and hash in (
+             select hash from known_devices where user_id = $1
+             order by last_used_at > created_at desc, last_used_at desc, hash
+             offset $2
+         )",
+        user_id,
+        MOST,
+    )
+    .execute(connection)
+    .await?;
     Ok(remembered)
 }
 
-/// Forgets every client that has logged in to an account, but for one.
+/// Forgets the clients that have logged in to an account, except those with these hashes.
 pub async fn forget(
     db: impl PgExecutor<'_>,
     user_id: Uuid,
-    but: Option<&[u8]>,
+    except: &[Vec<u8>],
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "delete from known_devices where user_id = $1 and hash is distinct from $2",
+        "delete from known_devices where user_id = $1 and hash <> all($2)",
         user_id,
-        but,
+        except,
     )
     .execute(db)
     .await

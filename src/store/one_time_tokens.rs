@@ -67,6 +67,8 @@ pub struct NewToken<'a> {
     pub owner: Owner,
     /// The mail that holds it.
     pub mail_id: i64,
+    /// The hash of the secret of the client that requested a login code.
+    pub request_hash: Option<&'a [u8]>,
 }
 
 /// What a person brings back.
@@ -80,6 +82,9 @@ pub enum Given {
         email: String,
         /// The hash.
         hash: Vec<u8>,
+        /// The hashes of the secrets of the client's requests: a login code works for the client that
+        /// requested it.
+        requests: Vec<Vec<u8>>,
     },
 }
 
@@ -125,8 +130,9 @@ pub async fn insert(connection: &mut PgConnection, new: &NewToken<'_>) -> sqlx::
     .await?;
     sqlx::query!(
         "insert into one_time_tokens
-             (hash, code_hash, purpose, email, user_id, registration_id, mail_id, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, now() + $8::interval)",
+             (hash, code_hash, purpose, email, user_id, registration_id, mail_id, expires_at,
+              request_hash)
+         values ($1, $2, $3, $4, $5, $6, $7, now() + $8::interval, $9)",
         new.hash,
         new.code_hash,
         new.purpose as _,
@@ -135,6 +141,7 @@ pub async fn insert(connection: &mut PgConnection, new: &NewToken<'_>) -> sqlx::
         registration_id,
         new.mail_id,
         interval(new.purpose.lifetime())?,
+        new.request_hash,
     )
     .execute(connection)
     .await
@@ -148,14 +155,15 @@ pub async fn find(
     purpose: Purpose,
     given: &Given,
 ) -> sqlx::Result<Option<Token>> {
-    let (token, email, code) = match given {
-        Given::Token(hash) => (Some(hash), None, None),
-        Given::Code { email, hash } => (None, Some(email), Some(hash)),
+    let (token, email, code, requests) = match given {
+        Given::Token(hash) => (Some(hash), None, None, &[][..]),
+        Given::Code { email, hash, requests } => (None, Some(email), Some(hash), &requests[..]),
     };
     let row = sqlx::query!(
         "select hash, email, user_id, registration_id from one_time_tokens t
          where purpose = $1 and expires_at > now()
              and (hash = $2 or (email = $3 and code_hash = $4))
+             and (purpose <> 'log_in' or request_hash = any($5))
              and not exists (
                  select from outbox o
                  where o.email = t.email and o.kind = t.purpose and o.id > t.mail_id
@@ -166,6 +174,7 @@ pub async fn find(
         token,
         email,
         code,
+        requests,
     )
     .fetch_optional(db)
     .await?;

@@ -33,11 +33,13 @@ pub enum MailKind {
     EmailChanged,
     /// Wrong passwords have used up the limit on them.
     AccountLocked,
+    /// A login by an emailed code has revoked all other access.
+    AccessReset,
 }
 
 impl MailKind {
     /// Every kind.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::LogIn,
@@ -46,6 +48,7 @@ impl MailKind {
         Self::EmailChangeRequested,
         Self::EmailChanged,
         Self::AccountLocked,
+        Self::AccessReset,
     ];
 
     /// Its name.
@@ -60,6 +63,7 @@ impl MailKind {
             Self::EmailChangeRequested => "email_change_requested",
             Self::EmailChanged => "email_changed",
             Self::AccountLocked => "account_locked",
+            Self::AccessReset => "access_reset",
         }
     }
 }
@@ -75,6 +79,8 @@ pub struct NewMail<'a> {
     pub user_id: Option<Uuid>,
     /// The account that it is to make.
     pub registration_id: Option<Uuid>,
+    /// The hash of the secret of the client that requested a login code.
+    pub request_hash: Option<&'a [u8]>,
 }
 
 impl<'a> NewMail<'a> {
@@ -82,13 +88,13 @@ impl<'a> NewMail<'a> {
     /// theirs.
     #[must_use]
     pub fn to_verify(user_id: Uuid, email: &'a str) -> Self {
-        Self { kind: MailKind::VerifyEmail, email, user_id: Some(user_id), registration_id: None }
+        Self { user_id: Some(user_id), ..Self::to_address(MailKind::VerifyEmail, email) }
     }
 
     /// To an address, about whatever account may have it.
     #[must_use]
     pub fn to_address(kind: MailKind, email: &'a str) -> Self {
-        Self { kind, email, user_id: None, registration_id: None }
+        Self { kind, email, user_id: None, registration_id: None, request_hash: None }
     }
 }
 
@@ -105,6 +111,8 @@ pub struct Mail {
     pub user_id: Option<Uuid>,
     /// The account that it is to make.
     pub registration_id: Option<Uuid>,
+    /// The hash of the secret of the client that requested a login code.
+    pub request_hash: Option<Vec<u8>>,
     /// What it tells, by its kind.
     pub details: Value,
     /// When it was written.
@@ -118,12 +126,13 @@ pub struct Mail {
 /// Adds a mail.
 pub async fn insert(db: impl PgExecutor<'_>, new: &NewMail<'_>) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into outbox (kind, email, user_id, registration_id, traceparent)
-         values ($1, $2, $3, $4, $5)",
+        "insert into outbox (kind, email, user_id, registration_id, request_hash, traceparent)
+         values ($1, $2, $3, $4, $5, $6)",
         new.kind as _,
         new.email,
         new.user_id,
         new.registration_id,
+        new.request_hash,
         telemetry::traceparent(),
     )
     .execute(db)
@@ -169,8 +178,8 @@ pub async fn claim(
                limit $2
                for update skip locked
            ))
-           returning id, kind as "kind: MailKind", email, user_id, registration_id, details, created_at,
-               attempts, traceparent"#,
+           returning id, kind as "kind: MailKind", email, user_id, registration_id, request_hash, details,
+               created_at, attempts, traceparent"#,
         interval(lease)?,
         limit,
         &MailKind::ALL.map(|kind| kind.as_str().to_owned()),

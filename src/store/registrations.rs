@@ -12,18 +12,27 @@ pub struct Registration {
     pub new: NewUser,
     /// The hash of its password.
     pub password_hash: String,
+    /// The hash of the device secret of the client that registered. Registrations of earlier releases
+    /// have none.
+    pub device_hash: Option<Vec<u8>>,
 }
 
-/// Writes down who wants an account, and returns the id. The address is given.
-pub async fn insert(db: impl PgExecutor<'_>, new: &NewUser, hash: &str) -> sqlx::Result<Uuid> {
+/// Adds a registration by the client with this device secret, and returns its id. The address is given.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    new: &NewUser,
+    hash: &str,
+    device_hash: &[u8],
+) -> sqlx::Result<Uuid> {
     sqlx::query_scalar!(
-        "insert into registrations (id, email, username, name, password_hash)
-         values ($1, $2, $3, $4, $5) returning id",
+        "insert into registrations (id, email, username, name, password_hash, device_hash)
+         values ($1, $2, $3, $4, $5, $6) returning id",
         Uuid::now_v7(),
         new.email.as_deref(),
         new.username.as_deref(),
         new.name.as_deref(),
         hash,
+        device_hash,
     )
     .fetch_one(db)
     .await
@@ -32,7 +41,8 @@ pub async fn insert(db: impl PgExecutor<'_>, new: &NewUser, hash: &str) -> sqlx:
 /// Locks a registration, before its tokens: they go with it.
 pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Registration>> {
     let row = sqlx::query!(
-        "select email, username, name, password_hash from registrations where id = $1 for update",
+        "select email, username, name, password_hash, device_hash from registrations
+         where id = $1 for update",
         id,
     )
     .fetch_optional(db)
@@ -46,8 +56,9 @@ pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Regi
             role: Role::User,
             email_verified: true,
             must_change_password: false,
+            password_proven: false,
         };
-        Registration { new, password_hash: row.password_hash }
+        Registration { new, password_hash: row.password_hash, device_hash: row.device_hash }
     }))
 }
 

@@ -30,7 +30,8 @@ mod login;
 mod making;
 
 pub use self::email::{
-    drop_pending_email, find_id_by_email, lock_active_by_email, take_pending_email, verify_email,
+    drop_pending_email, find_id_by_email, is_owner_proven, lock_active_by_email,
+    take_pending_email, verify_email,
 };
 pub use self::list::{Filter, list};
 pub use self::login::{
@@ -208,6 +209,7 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
              username = case when $2 then $3 else username end,
              email = case when $4 then $5 else email end,
              email_verified = email_verified and not ($4 and email is distinct from $5),
+             password_proven = password_proven and not ($4 and email is distinct from $5),
              pending_email = case
                  when $6 then $7
                  when $4 or $12::text is not null or not $11 then null

@@ -83,11 +83,12 @@ impl TestApp {
         client
     }
 
-    /// Somebody whose address is verified, and who has been told nothing since.
+    /// Somebody who has verified the address with the session of the account, and was not notified since.
     pub async fn verified_user_at(&self, email: &str) -> Client {
         let mut client = self.user_at(email).await;
         self.sql("delete from outbox").await;
-        let verify = "update users set email_verified = true where id = $1::text::uuid";
+        let verify = "update users set email_verified = true, password_proven = true
+                      where id = $1::text::uuid";
         sqlx::query(verify).bind(client.id()).execute(&self.pool).await.unwrap();
         client.user = client.get("/me").await.ok();
         client

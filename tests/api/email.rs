@@ -254,7 +254,11 @@ async fn where_addresses_must_be_verified_nobody_logs_in_before() {
     assert_eq!(faults, [("email".to_owned(), "required".to_owned())]);
     let new = json!({"username": "alice", "email": ALICE, "password": PASSWORD});
     let registered = client.post("/users", new).await.status(201);
-    assert!(registered.header("set-cookie").is_none());
+    assert!(registered.set_cookie("portcullis").is_none());
+    assert!(
+        registered.set_cookie("portcullis-device").is_some(),
+        "the account recognises the browser"
+    );
     assert_eq!((&registered.body["token"], registered.body.get("session")), (&Value::Null, None));
     client.get("/me").await.problem(401, "unauthenticated");
 

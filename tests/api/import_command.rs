@@ -54,6 +54,8 @@ async fn accounts_come_over_with_their_passwords_and_again_changes_nothing() {
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     }
     assert_eq!((app.count("users").await, app.count("audit_events").await), (1203, 1203));
+    // Whoever brings accounts over knows whose verified addresses are: nothing is left to prove.
+    assert_eq!(app.count("users where email_verified <> password_proven").await, 0);
     let alice = app
         .anonymous()
         .post("/login", json!({"identifier": "alice", "password": PASSWORD}))

@@ -99,18 +99,18 @@ async fn a_client_is_known_by_a_secret_that_is_ours_and_stored_hashed() {
     assert_eq!(set, [format!("portcullis-device={secret}{attributes}")]);
     let stored = format!("known_devices where hash = sha256('{secret}'::bytea)");
     assert_eq!(app.count(&stored).await, 1);
-    // One that the client brings is kept if it is ours, whoever's account it knew.
     let bring =
         |secret: &str| app.anonymous().with("cookie", &format!("portcullis-device={secret}"));
-    let other = app.user().await;
-    let login = bring(&secret).post("/login", right(other.username())).await.status(200);
-    assert_eq!(login.set_cookie("portcullis-device"), None);
-    assert_eq!(app.count(&stored).await, 2);
-    // And never taken over if it is not.
+    // A secret that the service did not issue is not adopted.
     let foreign = portcullis::token::DeviceSecret::generate();
     for secret in [foreign.expose(), "nonsense", ""] {
         let login = bring(secret).post("/login", right(user.username())).await.status(200);
-        assert!(login.set_cookie("portcullis-device").is_some_and(|given| given != secret));
+        let given = login.set_cookie("portcullis-device").unwrap();
+        assert!(!given.split('.').next().unwrap().is_empty() && given != secret, "{given}");
+        assert_eq!(
+            app.count(&format!("known_devices where hash = sha256('{secret}'::bytea)")).await,
+            0
+        );
     }
     // A program that keeps no cookies leaves no more than some, and not instead of one that came back.
     bring(&secret).post("/login", right(user.username())).await.ok();
@@ -118,5 +118,71 @@ async fn a_client_is_known_by_a_secret_that_is_ours_and_stored_hashed() {
         app.anonymous().post("/login", right(user.username())).await.ok();
     }
     assert_eq!(app.count(&format!("known_devices where user_id = '{}'", user.id())).await, 50);
-    assert_eq!(app.count(&stored).await, 2);
+    assert_eq!(app.count(&stored).await, 1);
+}
+
+#[tokio::test]
+async fn a_planted_device_secret_gives_no_hold_on_the_next_account_of_the_browser() {
+    let app = TestApp::start().await;
+    let bring =
+        |secret: &str| app.anonymous().with("cookie", &format!("portcullis-device={secret}"));
+    // Mallory copies the secret of a shared browser. Then alice logs in there.
+    let mallory = app.user().await;
+    let login = app.anonymous().post("/login", right(mallory.username())).await.status(200);
+    let planted = login.set_cookie("portcullis-device").unwrap();
+    let alice = app.user().await;
+    let login = bring(&planted).post("/login", right(alice.username())).await.status(200);
+    let both = login.set_cookie("portcullis-device").expect("a secret of her own");
+    let (own, others) = both.split_once('.').expect("two secrets");
+    assert!(own != planted && others == planted, "the newest is first: {both}");
+
+    use_up(&app.anonymous(), alice.username()).await;
+    bring(&planted).post("/login", right(alice.username())).await.problem(429, "rate_limited");
+    bring(own).post("/login", right(alice.username())).await.status(200);
+    // The browser that holds both is recognised by both accounts, and gets no further secret.
+    use_up(&app.anonymous(), mallory.username()).await;
+    for name in [alice.username(), mallory.username()] {
+        let login = bring(&both).post("/login", right(name)).await.status(200);
+        assert_eq!(login.set_cookie("portcullis-device"), None, "{name}");
+    }
+    bring(own).post("/login", right(mallory.username())).await.problem(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn a_planted_device_token_gives_no_hold_on_the_next_account_of_the_app() {
+    let app = TestApp::start().await;
+    let login = |name: &str, device_token: Option<&str>| {
+        let mut login = right(name);
+        login["transport"] = json!("token");
+        login["device_token"] = json!(device_token);
+        login
+    };
+    let (mallory, alice) = (app.user().await, app.user().await);
+    let first = app.anonymous().post("/login", login(mallory.username(), None)).await.ok();
+    let planted = first["device_token"].as_str().unwrap();
+    let second = app.anonymous().post("/login", login(alice.username(), Some(planted))).await.ok();
+    let own = second["device_token"].as_str().expect("a token of her own");
+    assert_ne!(own, planted);
+    use_up(&app.anonymous(), alice.username()).await;
+    let theirs = login(alice.username(), Some(planted));
+    app.anonymous().post("/login", theirs).await.problem(429, "rate_limited");
+    let hers = app.anonymous().post("/login", login(alice.username(), Some(own))).await.ok();
+    assert_eq!(hers["device_token"], Value::Null, "it is valid");
+}
+
+#[tokio::test]
+async fn a_browser_keeps_the_secrets_of_its_newest_ten_accounts() {
+    let app = TestApp::start().await;
+    let browser = app.anonymous();
+    let mut users = Vec::new();
+    for _ in 0..11 {
+        let user = app.user().await;
+        browser.post("/login", right(user.username())).await.status(200);
+        users.push(user);
+    }
+    for (n, user) in users.iter().enumerate().rev() {
+        let login = browser.post("/login", right(user.username())).await.status(200);
+        let is_new = login.set_cookie("portcullis-device").is_some();
+        assert_eq!(is_new, n == 0, "{n}: only the oldest was dropped");
+    }
 }

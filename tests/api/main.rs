@@ -48,6 +48,7 @@ mod session;
 mod sessions;
 mod signals;
 mod smtp;
+mod squatter;
 mod statements;
 mod stop;
 mod throttle;

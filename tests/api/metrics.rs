@@ -154,12 +154,13 @@ async fn logins_by_a_code_are_logins() {
     let app = TestApp::with_mail(&mailbox, |config| config.login_code = Switch::On).await;
     app.verified_user_at("alice@example.com").await;
     let ask = json!({"email": "alice@example.com"});
-    app.anonymous().post("/login/code", ask).await.status(202);
+    let client = app.anonymous();
+    client.post("/login/code", ask).await.status(202);
     app.deliver().await;
     let code = mailbox.next_to("alice@example.com", 1).await.code();
     for (code, status) in [("AAAA-AAAA", 401), (&*code, 200)] {
         let given = json!({"email": "alice@example.com", "code": code});
-        app.anonymous().post("/login/code/verify", given).await.status(status);
+        client.post("/login/code/verify", given).await.status(status);
     }
     let series = series(&app).await;
     assert_eq!(series.of(r#"portcullis_logins_total{outcome="success"}"#), 1.0);

@@ -79,3 +79,39 @@ async fn a_migration_that_waits_for_a_table_lets_others_pass() {
     assert!(migrated > released);
     app.sql("select traceparent from outbox").await;
 }
+
+#[tokio::test]
+async fn existing_accounts_count_as_proven_and_a_shared_device_secret_stays_with_its_first_account()
+{
+    let app = TestApp::start().await;
+    app.sql("delete from _sqlx_migrations where version = 12").await;
+    app.sql("alter table users drop column password_proven").await;
+    app.sql("alter table registrations drop column device_hash").await;
+    app.sql("alter table outbox drop column request_hash").await;
+    app.sql("alter table one_time_tokens drop column request_hash").await;
+    app.sql(
+        "insert into users (id, username, password_hash)
+         select gen_random_uuid(), 'user-' || n, '' from generate_series(1, 3) n",
+    )
+    .await;
+    app.sql(
+        "insert into known_devices (hash, user_id, created_at)
+         select 'shared', id, now() - right(username, 1)::int * interval '1 day' from users",
+    )
+    .await;
+    app.sql(
+        "insert into known_devices (hash, user_id) select sha256(id::text::bytea), id from users",
+    )
+    .await;
+    store::migrate(&app.database_options()).await.unwrap();
+    assert_eq!(app.count("users where password_proven").await, 3);
+    let first = "known_devices d join users u on u.id = user_id where hash = 'shared'";
+    assert_eq!(app.count(first).await, 1);
+    assert_eq!(app.count(&format!("{first} and username = 'user-3'")).await, 1);
+    assert_eq!(app.count("known_devices").await, 4);
+    app.sql(
+        "insert into users (id, username, password_hash) values (gen_random_uuid(), 'new', '')",
+    )
+    .await;
+    assert_eq!(app.count("users where not password_proven").await, 1);
+}

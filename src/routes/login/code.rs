@@ -1,10 +1,13 @@
-//! `/login/code`: logging in by a code that is mailed, where that is switched on.
+//! `/login/code`: login by an emailed code, where it is switched on.
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
-use secrecy::SecretString;
-use serde::Deserialize;
+use std::convert::Infallible;
+
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse as _, Response};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
@@ -24,7 +27,7 @@ use crate::store::one_time_tokens::{Owner, Purpose};
 use crate::store::outbox::{MailKind, NewMail};
 use crate::store::sessions::Transport;
 use crate::store::users;
-use crate::token::OneTimeSecret;
+use crate::token::{HeldSecrets, LoginRequest, LoginRequestSecret, OneTimeSecret};
 use crate::{account, mail, names, schemas, throttle};
 
 /// Where the code is to go.
@@ -35,6 +38,25 @@ pub(crate) struct RequestLoginCode {
     /// The account's email address.
     #[schema(schema_with = schemas::given_email)]
     email: String,
+}
+
+/// A login code was requested.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LoginCodeRequested {
+    /// For apps that keep no cookies: send it with the code.
+    #[schema(example = "pcr_XIkE-uXzyYXTgeTxAln2VzuZTUU0eSSf")]
+    request: String,
+}
+
+/// The secrets of the browser's requests for login codes.
+pub(crate) struct HeldRequests(HeldSecrets);
+
+impl FromRequestParts<App> for HeldRequests {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self(app.cookies.read_login_requests(&parts.headers)))
+    }
 }
 
 /// The code, and how the session is to be.
@@ -48,6 +70,10 @@ pub(crate) struct VerifyLoginCode {
     /// The code, in any case, with or without the hyphen.
     #[schema(value_type = String, format = Password)]
     code: SecretString,
+    /// For apps that keep no cookies: the `request` of the answer to `POST /login/code`. A browser's
+    /// cookie holds it.
+    #[schema(value_type = Option<String>, format = Password)]
+    request: Option<SecretString>,
     /// As at login.
     remember: Option<bool>,
     /// As at login.
@@ -64,33 +90,45 @@ pub(crate) struct VerifyLoginCode {
 problems!(RequestProblems: Error::LoginCodeDisabled, rate_limited());
 problems!(VerifyProblems: Error::LoginCodeDisabled, Error::InvalidCredentials, Error::AccountDisabled, rate_limited(), Error::Busy);
 
-/// Ask for a code to log in
+/// Request a login code
 ///
-/// Mails a code to the address, if an account has it; the answer is the same if none has. An earlier code
-/// is void from then on.
+/// Mails a code to the address if an account has it. The answer is the same if none has. The code works
+/// only for the client that requested it: a browser keeps a cookie, an app sends `request` with the code.
+/// Earlier codes of the account become invalid.
 #[utoipa::path(
     post, path = "/login/code", tag = "mail", request_body = RequestLoginCode,
-    responses((status = ACCEPTED, description = "If an account has this address, a mail is on its way"), RequestProblems),
+    responses(
+        (status = ACCEPTED, description = "If an account has this address, a mail is on its way", body = LoginCodeRequested, headers(("set-cookie" = String, description = "Binds the code to this browser, for 10 minutes"))),
+        RequestProblems,
+    ),
 )]
 pub(crate) async fn request_login_code(
     State(app): State<App>,
     client: Client,
+    HeldRequests(held): HeldRequests,
     Json(request): Json<RequestLoginCode>,
-) -> Result<StatusCode> {
+) -> Result<Response> {
     if !app.config.login_code.is_on() {
         return Err(Error::LoginCodeDisabled);
     }
     let email = names::email("email", &request.email)?;
-    let mail = NewMail::to_address(MailKind::LogIn, &email);
+    let secret = LoginRequestSecret::generate();
+    let hash = secret.hash();
+    let mail =
+        NewMail { request_hash: Some(&hash), ..NewMail::to_address(MailKind::LogIn, &email) };
     mail::ask(&app, &client, &mail).await?;
-    Ok(StatusCode::ACCEPTED)
+    let cookie = app.cookies.set_login_requests(&held.with(&secret));
+    let body = LoginCodeRequested { request: secret.expose().to_owned() };
+    let headers = AppendHeaders([(header::SET_COOKIE, cookie)]);
+    Ok((StatusCode::ACCEPTED, headers, Json(body)).into_response())
 }
 
-/// Log in by the code
+/// Log in with the code
 ///
-/// Once, within ten minutes. The session is like that of a login with a password, and the address is
-/// verified by it. If it was not before, whoever made the account need not be the one who reads its mail:
-/// its sessions, API tokens and password end.
+/// A code works once, for 10 minutes, and only for the client that requested it. The session is like that
+/// of a login with a password. If it was not known that the person who chose the password reads the
+/// account's mail, the login revokes all other access: sessions, API tokens, the password and known
+/// devices. The owner is notified by email.
 #[utoipa::path(
     post, path = "/login/code/verify", tag = "mail", request_body = VerifyLoginCode,
     responses(
@@ -102,9 +140,10 @@ pub(crate) async fn verify_login_code(
     State(app): State<App>,
     client: Client,
     OwnCookie(replaces): OwnCookie,
+    HeldRequests(held): HeldRequests,
     Json(login): Json<VerifyLoginCode>,
 ) -> Result<Response> {
-    let begun = log_in(&app, client, replaces, login).await;
+    let begun = log_in(&app, client, replaces, &held, login).await;
     app.metrics.count_login(&begun);
     Ok(logged_in(begun?, &app.cookies))
 }
@@ -113,6 +152,7 @@ async fn log_in(
     app: &App,
     mut client: Client,
     replaces: Option<SessionId>,
+    held: &HeldSecrets,
     login: VerifyLoginCode,
 ) -> Result<Begun> {
     if !app.config.login_code.is_on() {
@@ -121,7 +161,8 @@ async fn log_in(
     know_by(&mut client, login.device_token.as_ref());
     let wanted = Wanted::new(app, login.transport, login.remember, login.remember_for.as_deref())?;
     let email = names::email("email", &login.email)?;
-    let proof = Proof::Code { email: email.clone(), code: Code::read(&login.code) };
+    let code = Code::read(&login.code);
+    let proof = Proof::Code { email: email.clone(), code, requests: login.requests(held) };
     let found = proof.find(app, &client, Purpose::LogIn).await?;
     let Some(token) = found else {
         return Err(refused(app, &client, &email, Error::InvalidCredentials).await?);
@@ -131,7 +172,7 @@ async fn log_in(
     if !user.is_active {
         return Err(refused(app, &client, &email, Error::AccountDisabled).await?);
     }
-    let instead = match user.email_verified {
+    let instead = match users::is_owner_proven(&app.pool, id).await? {
         true => None,
         false => Some(unknown_password(app, &client).await?),
     };
@@ -141,6 +182,16 @@ async fn log_in(
         user.ok_or(Error::InvalidCredentials)
     });
     begun.await
+}
+
+impl VerifyLoginCode {
+    /// The hashes of the requests that the client proves to have made, by the body or by its cookie:
+    /// tabs of one browser share the cookie.
+    fn requests(&self, held: &HeldSecrets) -> Vec<Vec<u8>> {
+        let given = self.request.as_ref().map(SecretString::expose_secret);
+        let given = given.and_then(LoginRequestSecret::parse).map(|secret| secret.hash());
+        held.hashes::<LoginRequest>().into_iter().chain(given).collect()
+    }
 }
 
 /// The hash of a password that nobody knows.
@@ -167,7 +218,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let given = json!({"email": "a@b.c", "code": "hunter2", "device_token": "hunter2"});
+        let given = json!({"email": "a@b.c", "code": "hunter2", "request": "hunter2", "device_token": "hunter2"});
         let login: VerifyLoginCode = from_value(given).unwrap();
         assert!(!format!("{login:?}").contains("hunter2"));
     }

@@ -15,25 +15,51 @@ pub async fn lock_active_by_email(
         .await
 }
 
-/// Writes down that an account's address is its owner's own. The row is locked.
-pub async fn verify_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update users set email_verified = true, updated_at = now()
-         where id = $1 and not email_verified",
+/// Whether the person who chose the account's password is known to read the mail of its address.
+pub async fn is_owner_proven(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<bool> {
+    let proven = sqlx::query_scalar!(
+        r#"select email_verified and password_proven as "proven!" from users where id = $1"#,
         id,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(proven.unwrap_or_default())
+}
+
+/// Marks an account's address as verified. `proves_password`: the person who verified it is also known
+/// to be the one who chose the password. The row is locked.
+pub async fn verify_email(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    proves_password: bool,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update users
+         set email_verified = true, password_proven = $2,
+             updated_at = case when email_verified then updated_at else now() end
+         where id = $1 and (not email_verified or ($2 and not password_proven))",
+        id,
+        proves_password,
     )
     .execute(db)
     .await
     .map(drop)
 }
 
-/// Gives an account the address that it was to have once it is verified. The row is locked.
-pub async fn take_pending_email(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+/// Replaces an account's address with the pending one, which was verified. `proves_password` as for
+/// [`verify_email`]. The row is locked.
+pub async fn take_pending_email(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    proves_password: bool,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "update users
-         set email = pending_email, email_verified = true, pending_email = null, updated_at = now()
+         set email = pending_email, email_verified = true, password_proven = $2,
+             pending_email = null, updated_at = now()
          where id = $1",
         id,
+        proves_password,
     )
     .execute(db)
     .await

@@ -124,14 +124,14 @@ pub async fn record_login(
     .await
 }
 
-/// Writes down a login by a code that was mailed to the account's address, which is known to be the
-/// owner's own by that. The row is locked.
+/// Records a login by a code that was mailed to the account's address. The code verifies the address. It
+/// proves the password as well: a password that was not proven has been replaced. The row is locked.
 pub async fn record_login_by_mail(
     connection: &mut PgConnection,
     id: Uuid,
 ) -> sqlx::Result<Option<User>> {
     query_user!(
-        "update users set last_login_at = now(), email_verified = true
+        "update users set last_login_at = now(), email_verified = true, password_proven = true
          where id = $1 and is_active returning",
         "",
         id,

@@ -22,6 +22,8 @@ pub struct NewUser {
     pub email_verified: bool,
     /// Whether its owner must choose a new password before anything else.
     pub must_change_password: bool,
+    /// Whether the person who chose the password is known to read its mail.
+    pub password_proven: bool,
 }
 
 impl NewUser {
@@ -36,8 +38,9 @@ impl NewUser {
 pub async fn insert(db: impl PgExecutor<'_>, user: &NewUser, hash: &str) -> sqlx::Result<User> {
     query_user!(
         "insert into users
-             (id, username, email, name, role, password_hash, email_verified, must_change_password)
-         values ($1, $2, $3, $4, $5, $6, $7, $8) returning",
+             (id, username, email, name, role, password_hash, email_verified, must_change_password,
+              password_proven)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) returning",
         "",
         Uuid::now_v7(),
         user.username.as_deref(),
@@ -47,6 +50,7 @@ pub async fn insert(db: impl PgExecutor<'_>, user: &NewUser, hash: &str) -> sqlx
         hash,
         user.email_verified,
         user.must_change_password,
+        user.password_proven,
     )
     .fetch_one(db)
     .await
@@ -69,8 +73,9 @@ pub struct ImportedUser {
 pub async fn import(db: impl PgExecutor<'_>, user: &ImportedUser) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         "insert into users
-             (id, username, email, name, role, password_hash, is_active, created_at, email_verified)
-         values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), $9)
+             (id, username, email, name, role, password_hash, is_active, created_at, email_verified,
+              password_proven)
+         values ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()), $9, $10)
          on conflict do nothing returning id",
         Uuid::now_v7(),
         user.new.username.as_deref(),
@@ -81,6 +86,7 @@ pub async fn import(db: impl PgExecutor<'_>, user: &ImportedUser) -> sqlx::Resul
         user.is_active,
         user.created_at,
         user.new.email_verified,
+        user.new.password_proven,
     )
     .fetch_optional(db)
     .await
@@ -108,8 +114,9 @@ pub async fn insert_first_admin(
 ) -> sqlx::Result<Option<User>> {
     query_user!(
         "insert into users
-             (id, username, email, name, role, password_hash, email_verified, must_change_password)
-         select $1, $2, $3, $4, 'admin', $5, $6, $7
+             (id, username, email, name, role, password_hash, email_verified, must_change_password,
+              password_proven)
+         select $1, $2, $3, $4, 'admin', $5, $6, $7, $8
          where not exists (select from users where role = 'admin')
          on conflict do nothing returning",
         "",
@@ -120,6 +127,7 @@ pub async fn insert_first_admin(
         hash,
         user.email_verified,
         user.must_change_password,
+        user.password_proven,
     )
     .fetch_optional(db)
     .await
