@@ -17,6 +17,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 
 use crate::cluster::Database;
+use crate::interest;
 use crate::smtp::Mailbox;
 
 /// The password of every account that the tests make.
@@ -105,6 +106,7 @@ impl TestApp {
     }
 
     async fn on(database: Arc<Database>, config: Config) -> Self {
+        interest::keep();
         let own = store::pool(database.options.clone(), &config);
         let state = App::new(config.clone(), own, Metrics::default());
         let base = serve(state.clone()).await;

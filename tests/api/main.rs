@@ -18,6 +18,7 @@ mod hanging;
 mod health;
 mod hostile;
 mod import_command;
+mod interest;
 mod known_devices;
 mod load;
 mod login;
