@@ -18,7 +18,7 @@ pub use self::tokens::{MOST_TOKENS, create_token, revoke_token, revoke_tokens};
 pub use self::update::update;
 
 use crate::audit::{Event, Kind};
-use crate::auth::CurrentUser;
+use crate::auth::{Access, CurrentUser};
 use crate::client::Client;
 use crate::error::{Error, OnConstraint as _, Result};
 use crate::state::App;
@@ -143,13 +143,16 @@ fn on_names<T>(done: Result<T>) -> Result<T> {
 
 fn event<'a>(kind: Kind, client: &'a Client, id: Uuid, actor: Actor<'_>) -> Event<'a> {
     let event = Event::new(kind, client).to(id);
-    match actor {
-        Actor::Registrant => event.by(id),
-        Actor::Owner(current, _) => match current.session() {
-            Some(session) => event.by(id).session(session.live.session.id),
-            None => event.by(id),
-        },
-        Actor::Admin(admin) => event.by(admin.user.id),
-        Actor::Operator => event,
+    let Some(current) = actor.current() else {
+        return if matches!(actor, Actor::Registrant) { event.by(id) } else { event };
+    };
+    let event = event.by(current.user.id);
+    match &current.access {
+        Access::Session(session) if matches!(actor, Actor::Owner(..)) => {
+            event.session(session.live.session.id)
+        }
+        Access::Session(_) => event,
+        Access::ApiToken { id, .. } => event.with_token(*id),
+        Access::Password(_) => event.with_password(),
     }
 }

@@ -78,13 +78,23 @@ pub struct Event<'a> {
     actor_id: Option<Uuid>,
     session_id: Option<Uuid>,
     details: Value,
+    /// The credential that it was done with, unless that is a session.
+    credential: Option<Value>,
 }
 
 impl<'a> Event<'a> {
     /// Something that happens by a request of this client.
     #[must_use]
     pub fn new(kind: Kind, client: &'a Client) -> Self {
-        Self { kind, client, user_id: None, actor_id: None, session_id: None, details: json!({}) }
+        Self {
+            kind,
+            client,
+            user_id: None,
+            actor_id: None,
+            session_id: None,
+            details: json!({}),
+            credential: None,
+        }
     }
 
     /// The account that it happens to.
@@ -103,6 +113,18 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn by_own(self, user_id: Uuid) -> Self {
         self.to(user_id).by(user_id)
+    }
+
+    /// The API token that the account does it with.
+    #[must_use]
+    pub fn with_token(self, id: Uuid) -> Self {
+        Self { credential: Some(json!({"by": "api_token", "api_token_id": id})), ..self }
+    }
+
+    /// It was done with a password that came with the request.
+    #[must_use]
+    pub fn with_password(self) -> Self {
+        Self { credential: Some(json!({"by": "basic"})), ..self }
     }
 
     /// The session that it happens to.
@@ -130,7 +152,8 @@ impl<'a> Event<'a> {
             user_id = text(self.user_id),
             actor_id = text(self.actor_id),
             session_id = text(self.session_id),
-            details = %self.details,
+            ip = self.client.ip.map(tracing::field::display),
+            details = %self.all_details(),
         );
         self.record_silently(db).await
     }
@@ -149,10 +172,20 @@ impl<'a> Event<'a> {
             ip: self.client.ip.map(|ip| ip.to_string()),
             user_agent: self.client.user_agent.as_deref(),
             request_id: self.client.request_id.as_deref(),
-            details: &self.details,
+            details: &self.all_details(),
             // A failure is written while nothing is locked, and may come after the account's end.
             needs_account: self.kind.outcome() == "failure" && self.user_id.is_some(),
         };
         audit_events::insert(db, &event).await
+    }
+
+    fn all_details(&self) -> Value {
+        let mut details = self.details.clone();
+        if let (Some(details), Some(Value::Object(more))) =
+            (details.as_object_mut(), &self.credential)
+        {
+            details.extend(more.clone());
+        }
+        details
     }
 }

@@ -18,7 +18,6 @@ use crate::client::Client;
 use crate::credential::Credential;
 use crate::error::{Error, Result};
 pub use crate::session::CurrentSession;
-use crate::session::cookie::GivenCookie;
 use crate::session::records::SessionId;
 use crate::state::App;
 use crate::store::api_tokens::Scope;
@@ -78,13 +77,10 @@ pub struct FreshAdmin(pub CurrentUser);
 #[derive(Debug)]
 pub struct MaybeAdmin(pub Option<CurrentUser>);
 
-/// The session that the request names, by a cookie or as a bearer token. Nothing is checked.
+/// The session that the request itself names, by a cookie or as a bearer token, whether or not it is valid. A login
+/// takes its place.
 #[derive(Debug)]
 pub struct NamedSession(pub Option<(SessionId, Transport)>);
-
-/// The session that the request's own cookie names, whether or not it stands.
-#[derive(Debug)]
-pub struct OwnCookie(pub Option<SessionId>);
 
 impl CurrentUser {
     /// Decides who is calling, and logs whom it was or that it was nobody.
@@ -331,17 +327,6 @@ impl FromRequestParts<App> for NamedSession {
         Ok(Self(match Credential::of(parts, app) {
             Credential::Session(id, transport) => Some((id, transport)),
             _ => None,
-        }))
-    }
-}
-
-impl FromRequestParts<App> for OwnCookie {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        Ok(Self(match app.cookies.read(&parts.headers) {
-            GivenCookie::One(id) => id,
-            GivenCookie::None | GivenCookie::Several(_) => None,
         }))
     }
 }

@@ -40,8 +40,8 @@ pub struct Begin<'a> {
     pub transport: Transport,
     /// How long it outlives the browser, if it does.
     pub remember: Option<Duration>,
-    /// The session that the request's own cookie named: it ends.
-    pub replaces: Option<&'a SessionId>,
+    /// The session that the request itself named: it ends.
+    pub replaces: Option<&'a (SessionId, Transport)>,
     /// The account, unless it is made in the same transaction.
     pub user_id: Option<Uuid>,
 }
@@ -90,8 +90,8 @@ pub async fn begin(
     let id = app.records.create(lifetime).await?;
     let begun = async {
         let replaced = match begin.replaces {
-            Some(old) => {
-                sessions::find_owner(&app.pool, &old.record_id(), Transport::Cookie).await?
+            Some((old, transport)) => {
+                sessions::find_owner(&app.pool, &old.record_id(), *transport).await?
             }
             None => None,
         };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::{self, OwnCookie};
+use crate::auth::{self, NamedSession};
 use crate::client::{Client, NewDevice};
 use crate::config;
 use crate::credential::{Credential, SESSION_TOKEN_PREFIX};
@@ -80,8 +80,8 @@ problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, Erro
 
 /// Log in
 ///
-/// Always makes a new session. The session that the browser's cookie named before ends, if there is
-/// one, whatever the transport of the new one. An unknown account is answered like a wrong password, and
+/// Always creates a new session. The session that the request itself names, by its cookie or as a bearer token, is
+/// revoked, whatever the transport of the new one. An unknown account is answered like a wrong password, and
 /// as slowly. Too many wrong passwords are a 429, for a while; not so for a client that has logged in to
 /// the account before, which has a limit of its own. Where addresses must be verified first, one that is
 /// not is mailed to again.
@@ -95,7 +95,7 @@ problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, Erro
 pub(super) async fn login(
     State(app): State<App>,
     client: Client,
-    OwnCookie(replaces): OwnCookie,
+    NamedSession(replaces): NamedSession,
     Json(login): Json<Login>,
 ) -> Result<Response> {
     let begun = log_in(&app, client, replaces, login).await;
@@ -106,7 +106,7 @@ pub(super) async fn login(
 async fn log_in(
     app: &App,
     mut client: Client,
-    replaces: Option<SessionId>,
+    replaces: Option<(SessionId, Transport)>,
     login: Login,
 ) -> Result<Begun> {
     know_by(&mut client, login.device_token.as_ref());
@@ -240,7 +240,7 @@ impl Wanted {
     pub(super) fn begin<'a>(
         &self,
         client: &'a Client,
-        replaces: Option<&'a SessionId>,
+        replaces: Option<&'a (SessionId, Transport)>,
         user_id: Option<Uuid>,
     ) -> Begin<'a> {
         Begin { client, transport: self.transport, remember: self.remember, replaces, user_id }

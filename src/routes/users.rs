@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::account::{self, Actor};
-use crate::auth::{Admin, CurrentUser, MaybeAdmin, OwnCookie};
+use crate::auth::{Admin, CurrentUser, MaybeAdmin, NamedSession};
 use crate::client::Client;
 use crate::config::Registration;
 use crate::error::{Error, Result};
@@ -137,7 +137,7 @@ pub(super) async fn create_user(
     State(app): State<App>,
     MaybeAdmin(admin): MaybeAdmin,
     client: Client,
-    OwnCookie(replaces): OwnCookie,
+    NamedSession(replaces): NamedSession,
     Json(request): Json<CreateUser>,
 ) -> Result<Response> {
     if admin.is_none() {

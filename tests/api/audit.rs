@@ -1,5 +1,8 @@
 //! `GET /audit` and `GET /me/activity`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use portcullis::config::Switch;
 use serde_json::{Value, json};
 
 use crate::TestApp;
@@ -184,4 +187,28 @@ async fn old_events_are_swept() {
         .await;
     assert_eq!(app.sweep().await, 1);
     assert_eq!(kinds(&user.get("/me/activity").await.ok()), ["logged_in"]);
+}
+
+#[tokio::test]
+async fn an_event_names_the_api_token_or_the_kind_of_credential_that_caused_it() {
+    let app = TestApp::with(|config| config.basic_auth = Switch::On).await;
+    let (admin, user) = (app.admin().await, app.user().await);
+    let new = json!({"name": "t", "scopes": ["read", "write", "admin"]});
+    let token = admin.post("/me/tokens", new).await.status(201);
+    let id = token.body["api_token"]["id"].clone();
+    let by_token = app.with_token(&token.token());
+    by_token.patch("/me", json!({"name": "A"})).await.ok();
+    by_token.patch(&format!("/users/{}", user.id()), json!({"name": "B"})).await.ok();
+    let pair = STANDARD.encode(format!("{}:{PASSWORD}", user.username()));
+    let basic = app.anonymous().with("authorization", &format!("Basic {pair}"));
+    basic.patch("/me", json!({"name": "C"})).await.ok();
+    user.patch("/me", json!({"name": "D"})).await.ok();
+    let events = admin.get("/audit?kind=user_updated").await.ok();
+    let details: Vec<_> = (0..4).map(|i| &events["items"][i]["details"]).collect();
+    let fields = json!(["name"]);
+    assert_eq!(*details[0], json!({"fields": fields}));
+    assert_eq!(*details[1], json!({"fields": fields, "by": "basic"}));
+    for details in &details[2..] {
+        assert_eq!(**details, json!({"fields": fields, "by": "api_token", "api_token_id": id}));
+    }
 }

@@ -379,3 +379,15 @@ async fn hash(hasher: &Hasher, password: &str) -> String {
     let password = &password.to_owned().into();
     hasher.hash_new(NewPassword { field: "password", password, names: vec![] }).await.unwrap()
 }
+
+#[tokio::test]
+async fn a_login_with_a_bearer_token_revokes_the_session_of_that_token() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let login = json!({"identifier": user.username(), "password": PASSWORD, "transport": "token"});
+    let old = app.anonymous().post("/login", login.clone()).await.status(200).token();
+    let new = app.with_token(&old).post("/login", login).await.status(200).token();
+    app.with_token(&old).get("/me").await.problem(401, "session_expired");
+    app.with_token(&new).get("/me").await.ok();
+    user.get("/me").await.ok();
+}

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{LoggedIn, Wanted, know_by, logged_in};
 use crate::audit::{Event, Kind};
-use crate::auth::OwnCookie;
+use crate::auth::NamedSession;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, word};
@@ -139,7 +139,7 @@ pub(crate) async fn request_login_code(
 pub(crate) async fn verify_login_code(
     State(app): State<App>,
     client: Client,
-    OwnCookie(replaces): OwnCookie,
+    NamedSession(replaces): NamedSession,
     HeldRequests(held): HeldRequests,
     Json(login): Json<VerifyLoginCode>,
 ) -> Result<Response> {
@@ -151,7 +151,7 @@ pub(crate) async fn verify_login_code(
 async fn log_in(
     app: &App,
     mut client: Client,
-    replaces: Option<SessionId>,
+    replaces: Option<(SessionId, Transport)>,
     held: &HeldSecrets,
     login: VerifyLoginCode,
 ) -> Result<Begun> {
