@@ -59,9 +59,7 @@ impl Client {
     /// The network that the address is in, /24 or /56: what a moving client usually stays in.
     #[must_use]
     pub fn network(&self) -> Option<String> {
-        let ip = self.ip?;
-        let prefix = if ip.is_ipv4() { 24 } else { 56 };
-        IpNet::new(ip, prefix).ok().map(|network| network.trunc().to_string())
+        network_of(self.ip?).map(|network| network.to_string())
     }
 
     /// A label such as `Firefox on Linux` for the list of a person's sessions.
@@ -86,6 +84,12 @@ pub struct NewDevice {
     pub secret: DeviceSecret,
     /// The value of a browser's cookie: the secret beside those that the cookie holds already.
     pub cookie: SecretString,
+}
+
+/// The network that an address is in, /24 or /56.
+pub(crate) fn network_of(ip: IpAddr) -> Option<IpNet> {
+    let prefix = if ip.is_ipv4() { 24 } else { 56 };
+    IpNet::new(ip, prefix).ok().map(|network| network.trunc())
 }
 
 #[cfg(test)]

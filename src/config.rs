@@ -16,7 +16,7 @@ use lettre::message::Mailbox;
 use secrecy::SecretString;
 use url::Url;
 
-pub use choices::{LogFormat, Registration, SameSite, SessionProtection, Switch};
+pub use choices::{Hsts, LogFormat, Registration, SameSite, SessionProtection, Switch};
 pub use load::{explain, prepare};
 pub use smtp_url::SmtpUrl;
 pub use values::{Origin, PublicUrl, Rate, duration};
@@ -55,6 +55,14 @@ pub struct Config {
     /// Domain of the session cookie, to share it with backends on sibling hosts; unset keeps it to one host
     #[arg(long, env = "PORTCULLIS_COOKIE_DOMAIN", value_name = "DOMAIN", value_parser = values::domain)]
     pub cookie_domain: Option<String>,
+
+    /// Strict-Transport-Security behind https: on, subdomains (adds includeSubDomains) or off
+    #[arg(long, env = "PORTCULLIS_HSTS", value_name = "MODE", default_value = "on")]
+    pub hsts: Hsts,
+
+    /// Whether to serve Swagger UI at /swagger-ui and the OpenAPI document at /openapi.json
+    #[arg(long, env = "PORTCULLIS_SWAGGER_UI", value_name = "SWITCH", default_value = "on")]
+    pub swagger_ui: Switch,
 
     /// Who may make an account: anyone, or admins only
     #[arg(long, env = "PORTCULLIS_REGISTRATION", value_name = "POLICY", default_value = "open")]

@@ -22,6 +22,11 @@ pub enum Error {
     /// The body is not JSON, or not UTF-8.
     #[error("The body is not valid JSON: {0}.")]
     Malformed(String),
+    /// The request names no host, several, or an invalid one.
+    #[error(
+        "The request needs exactly one Host header that names a valid host, such as auth.example.com or localhost:8080."
+    )]
+    InvalidHost,
     /// No credential was given where one is needed.
     #[error("Log in with POST /login, then send the cookie or the token.")]
     Unauthenticated,
@@ -73,10 +78,13 @@ pub enum Error {
     #[error("Logging in by mail is off. PORTCULLIS_LOGIN_CODE turns it on.")]
     LoginCodeDisabled,
     /// An unsafe method from a page of another origin.
-    #[error(
-        "The origin {0} may not make this request. If it is yours, add it to PORTCULLIS_ALLOWED_ORIGINS."
-    )]
-    CrossOriginRejected(String),
+    #[error("The origin {origin} may not make this request. If it is yours, {remedy}.")]
+    CrossOriginRejected {
+        /// The page's origin.
+        origin: String,
+        /// Which setting allows it.
+        remedy: &'static str,
+    },
     /// Nothing is at this address.
     #[error("There is nothing here.")]
     NotFound,
@@ -110,6 +118,9 @@ pub enum Error {
     /// The password hashers have more work than they can do in time.
     #[error("Too many logins at once. Try again in a moment.")]
     Busy,
+    /// The bodies of requests in progress hold as much memory as they may.
+    #[error("Too many request bodies are in progress. Try again in a moment.")]
+    TooManyBodies,
     /// The request took too long.
     #[error("The request took too long. Try again.")]
     Timeout,
@@ -134,6 +145,7 @@ impl Error {
         use StatusCode as S;
         match self {
             Self::Malformed(_) => (S::BAD_REQUEST, "malformed", "Malformed body"),
+            Self::InvalidHost => (S::BAD_REQUEST, "invalid_host", "Invalid host"),
             Self::Unauthenticated => (S::UNAUTHORIZED, "unauthenticated", "Not logged in"),
             Self::SessionExpired => (S::UNAUTHORIZED, "session_expired", "Session expired"),
             Self::InvalidToken => (S::UNAUTHORIZED, "invalid_token", "Invalid API token"),
@@ -165,7 +177,7 @@ impl Error {
             Self::LoginCodeDisabled => {
                 (S::FORBIDDEN, "login_code_disabled", "Login by mail is off")
             }
-            Self::CrossOriginRejected(_) => {
+            Self::CrossOriginRejected { .. } => {
                 (S::FORBIDDEN, "cross_origin_rejected", "Cross-origin request rejected")
             }
             Self::NotFound => (S::NOT_FOUND, "not_found", "Not found"),
@@ -183,7 +195,7 @@ impl Error {
                 (S::UNPROCESSABLE_ENTITY, "validation_failed", "Validation failed")
             }
             Self::RateLimited(_) => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
-            Self::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Busy"),
+            Self::Busy | Self::TooManyBodies => (S::SERVICE_UNAVAILABLE, "busy", "Busy"),
             Self::Timeout => (S::SERVICE_UNAVAILABLE, "timeout", "Time-out"),
             Self::DatabaseUnavailable(_) => {
                 (S::SERVICE_UNAVAILABLE, "database_unavailable", "Database unavailable")
@@ -271,7 +283,8 @@ impl IntoResponse for Error {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         // Load that is shed is no fault, and a line for each request of a storm would be one.
-        if response.status().is_server_error() && !matches!(self, Self::Busy) {
+        if response.status().is_server_error() && !matches!(self, Self::Busy | Self::TooManyBodies)
+        {
             let source = std::error::Error::source(&self).map(ToString::to_string);
             tracing::error!(code = self.code(), source, "request failed");
         }

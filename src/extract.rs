@@ -1,13 +1,13 @@
 //! axum's `Json`, `Path` and `Query`, with our errors and stricter rules.
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::{DeserializeOwned, IgnoredAny, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::body;
 use crate::error::Error;
 
 /// A JSON object as a request, any JSON as a response.
@@ -22,17 +22,11 @@ pub struct Query<T>(pub T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
         if !is_json(request.headers()) {
             return Err(Error::UnsupportedMediaType);
         }
-        let body =
-            Bytes::from_request(request, state).await.map_err(|rejection| {
-                match rejection.status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => Error::BodyTooLarge,
-                    _ => Error::Malformed("it did not arrive whole".to_owned()),
-                }
-            })?;
+        let body = body::read(request).await?;
         if str::from_utf8(&body).is_err() {
             return Err(Error::Malformed("it is not UTF-8".to_owned()));
         }

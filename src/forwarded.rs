@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::{ConnectInfo, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use ipnet::IpNet;
 
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::request_id::RequestId;
 use crate::state::App;
 
@@ -20,11 +20,7 @@ impl FromRequestParts<App> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-        let trusted = &app.config.trusted_proxies;
-        let ip = peer.map(|peer| origin(peer, &parts.headers, trusted));
-        let is_backend = !parts.headers.contains_key(X_FORWARDED_FOR)
-            && ip.is_some_and(|ip| is_trusted(&ip, trusted));
+        let (ip, is_backend) = source(&parts.extensions, &parts.headers, app);
         let user_agent = parts.headers.get(header::USER_AGENT).map(|value| {
             let text = String::from_utf8_lossy(value.as_bytes());
             text.chars().filter(|c| !c.is_control()).take(USER_AGENT_MAX).collect()
@@ -35,10 +31,26 @@ impl FromRequestParts<App> for Client {
     }
 }
 
-/// Whether the one who sent the request is a trusted proxy, and so the last to have set its headers.
-pub(crate) fn is_by_trusted_proxy(parts: &Parts, app: &App) -> bool {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+/// Whether the peer of the connection is a trusted proxy, so that its forwarding headers count.
+pub(crate) fn is_from_trusted_proxy(extensions: &Extensions, app: &App) -> bool {
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>();
     peer.is_some_and(|peer| is_trusted(&peer.0.ip().to_canonical(), &app.config.trusted_proxies))
+}
+
+/// The network of the client; none for a backend, which may call for many.
+pub(crate) fn network(request: &Request, app: &App) -> Option<IpNet> {
+    let (ip, is_backend) = source(request.extensions(), request.headers(), app);
+    ip.filter(|_| !is_backend).and_then(client::network_of)
+}
+
+/// The address of the client, and whether it is a trusted one that forwards for nobody.
+fn source(extensions: &Extensions, headers: &HeaderMap, app: &App) -> (Option<IpAddr>, bool) {
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let trusted = &app.config.trusted_proxies;
+    let ip = peer.map(|peer| origin(peer, headers, trusted));
+    let is_backend =
+        !headers.contains_key(X_FORWARDED_FOR) && ip.is_some_and(|ip| is_trusted(&ip, trusted));
+    (ip, is_backend)
 }
 
 fn is_trusted(ip: &IpAddr, trusted: &[IpNet]) -> bool {

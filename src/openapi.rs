@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::problem::{FieldError, Problem};
 use crate::problem_examples::{examples, examples_of, header, responses_of};
 use crate::token::{self, Purpose as _};
-use crate::{credential, routes};
+use crate::{credential, cross_origin, routes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -87,7 +87,7 @@ pub fn json() -> serde_json::Result<String> {
 /// Adds the errors that follow from what kind of call it is, and the header of every answer.
 fn complete(operation: Option<&mut Operation>, method: Method) {
     let Some(operation) = operation else { return };
-    let mut errors = vec![Error::internal("")];
+    let mut errors = vec![Error::internal(""), Error::InvalidHost];
     if operation.tags.iter().flatten().all(|tag| tag != "service") {
         errors.extend([Error::Timeout, Error::DatabaseUnavailable("".into())]);
     }
@@ -106,11 +106,12 @@ fn complete(operation: Option<&mut Operation>, method: Method) {
         errors.push(Error::InsufficientScope(scope));
     }
     if !method.is_safe() {
-        errors.push(Error::CrossOriginRejected("https://other.example".to_owned()));
+        let origin = "https://other.example".to_owned();
+        errors.push(Error::CrossOriginRejected { origin, remedy: cross_origin::ANOTHER_ORIGIN });
     }
     if operation.request_body.is_some() {
         errors.push(Error::Malformed("line 1, column 2".to_owned()));
-        errors.extend([Error::BodyTooLarge, Error::UnsupportedMediaType]);
+        errors.extend([Error::BodyTooLarge, Error::UnsupportedMediaType, Error::TooManyBodies]);
         errors.push(Error::invalid("password", "required", "is required"));
     } else {
         errors.push(Error::invalid("x", "unknown", "is not known here"));

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -10,7 +10,9 @@ use tracing::field::{Empty, display};
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
+use crate::state::App;
 use crate::telemetry::RequestTrace;
+use crate::{forwarded, telemetry};
 
 /// The header that carries the id, both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,24 +32,32 @@ impl RequestId {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// The client's own id when it cannot harm a log, else a new one.
-    fn choose(request: &Request) -> Self {
-        let harmless = |id: &&HeaderValue| {
-            (1..=64).contains(&id.len())
-                && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+    /// The id that a trusted proxy sends, if it is harmless in a log; otherwise a new one.
+    ///
+    /// A stranger must not choose the id: it finds the request's lines in the log and in the audit.
+    fn choose(request: &Request, app: &App) -> Self {
+        let is_trusted = forwarded::is_from_trusted_proxy(request.extensions(), app);
+        let mut ids = request.headers().get_all(X_REQUEST_ID).iter();
+        let id = match (ids.next(), ids.next()) {
+            (Some(id), None) if is_trusted && is_harmless(id) => id.as_bytes().to_owned(),
+            _ => Uuid::now_v7().to_string().into_bytes(),
         };
-        Self(request.headers().get(X_REQUEST_ID).filter(harmless).cloned().unwrap_or_else(|| {
-            HeaderValue::from_str(&Uuid::now_v7().to_string())
-                .unwrap_or(HeaderValue::from_static("unknown"))
-        }))
+        // A copy: a clone of the header would keep all of the request's head in memory.
+        Self(HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("unknown")))
     }
+}
+
+/// Whether an id has 1 to 64 of the characters that need no quoting in any log.
+fn is_harmless(id: &HeaderValue) -> bool {
+    (1..=64).contains(&id.len())
+        && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
 /// The outermost layer: names the request, and logs one line when it has ended.
 ///
 /// The query is left out of the log: it may hold what is personal.
-pub async fn layer(mut request: Request, next: Next) -> Response {
-    let id = RequestId::choose(&request);
+pub async fn layer(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let id = RequestId::choose(&request, &app);
     request.extensions_mut().insert(id.clone());
     let trace = RequestTrace::begin(&request);
     // Whatever is logged names its request, down to errors alone.
@@ -56,8 +66,8 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
         "request",
         request_id = id.as_str(),
         trace_id = trace.id,
-        method = %request.method(),
-        path = request.uri().path(),
+        method = telemetry::start_of(request.method().as_str()),
+        path = telemetry::start_of(request.uri().path()),
         user_id = Empty,
         session_id = Empty,
     );

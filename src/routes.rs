@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use crate::state::App;
 
-pub use docs::router as docs;
+pub use docs::{document, swagger_ui};
 pub use forward_auth::router as forward_auth;
 
 /// Every call of the API, but for the one that is for proxies.

@@ -3,7 +3,7 @@
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 
-use crate::config::Config;
+use crate::config::{Config, Hsts};
 
 /// JSON is nothing to run, to load from or to frame.
 const NOTHING: &str =
@@ -13,8 +13,9 @@ const NOTHING: &str =
 const SWAGGER_UI: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
-/// A year (RFC 6797 §6.1.1); other hosts of the domain are not ours to speak for.
+/// A year, the least that ASVS 3.4.1 accepts.
 const HSTS: &str = "max-age=31536000";
+const HSTS_SUBDOMAINS: &str = "max-age=31536000; includeSubDomains";
 
 /// Adds them to an answer, but for those that it has.
 pub fn of(config: &Config) -> impl Fn(Response) -> Response + Clone + Send + Sync + 'static {
@@ -26,7 +27,14 @@ pub fn of(config: &Config) -> impl Fn(Response) -> Response + Clone + Send + Syn
         // For pages that load it without asking; those that ask are CORS' affair.
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
-    let hsts = config.public_url.is_https().then_some((header::STRICT_TRANSPORT_SECURITY, HSTS));
+    // Browsers ignore it over http (RFC 6797 §7.2).
+    let hsts = match config.hsts {
+        Hsts::On => Some(HSTS),
+        Hsts::Subdomains => Some(HSTS_SUBDOMAINS),
+        Hsts::Off => None,
+    };
+    let hsts = hsts.filter(|_| config.public_url.is_https());
+    let hsts = hsts.map(|value| (header::STRICT_TRANSPORT_SECURITY, value));
     add(headers.into_iter().chain(hsts).collect())
 }
 

@@ -31,8 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long connections without a request stay open when the service is told to stop: one may be on
 /// its way.
 const LINGER: Duration = Duration::from_millis(500);
-/// Bytes of a request's head.
-const HEAD_LIMIT: usize = 64 * 1024;
+/// Bytes of a request's head, and of the buffer that a connection reads into. hyper begins with half of it, and
+/// an idle connection keeps what its largest request needed.
+const HEAD_LIMIT: usize = 16 * 1024;
 /// Files that are kept for other things than connections.
 const OTHER_FILES: u64 = 128;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 
+use crate::body_budget::BodyBudget;
 use crate::config::Config;
 use crate::lookups::Lookups;
 use crate::metrics::Metrics;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub touches: Touches,
     /// How the session cookie is written and read.
     pub cookies: Cookies,
+    /// The memory for bodies of requests.
+    pub bodies: BodyBudget,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -52,6 +55,7 @@ impl App {
             lookups: Lookups::new(&Reserve::new(&pool, &config), by),
             touches: Touches::new(&pool, by),
             cookies: Cookies::new(&config),
+            bodies: BodyBudget::default(),
             metrics: Arc::new(metrics),
             config: Arc::new(config),
             pool,

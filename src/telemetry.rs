@@ -2,6 +2,7 @@
 
 mod collector;
 mod environment;
+mod printable;
 mod propagation;
 mod request;
 mod request_context;
@@ -16,6 +17,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
+use self::printable::Printable;
 pub use self::propagation::{go_on, traceparent};
 pub use self::request::RequestTrace;
 pub use self::request_context::RequestContext;
@@ -25,6 +27,14 @@ use crate::metrics::{self, Metrics, WaitLayer};
 
 /// The target of spans that are for traces alone: without a collector they cost nothing.
 pub const TRACE: &str = "portcullis_trace";
+
+/// Bytes that are logged of what a client sends: every line of a request repeats them.
+const SENT_MAX: usize = 1024;
+
+/// The part of a text from a client that is logged.
+pub(crate) fn start_of(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SENT_MAX)]
+}
 
 /// Starts the log.
 ///
@@ -72,7 +82,7 @@ fn filter(config: &Config) -> Result<EnvFilter, String> {
 
 fn log_layer(config: &Config) -> Box<dyn Layer<Registry> + Send + Sync> {
     let log = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(Printable::new(std::io::stderr, config.log_format))
         .with_ansi(std::io::stderr().is_terminal());
     match config.log_format {
         LogFormat::Text => log.boxed(),

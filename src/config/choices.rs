@@ -33,6 +33,17 @@ pub enum SessionProtection {
     Strong,
 }
 
+/// `Strict-Transport-Security` behind https (RFC 6797; ASVS 3.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Hsts {
+    /// For the host of the public URL.
+    On,
+    /// For that host and all hosts below it.
+    Subdomains,
+    /// No header: a proxy sends its own.
+    Off,
+}
+
 /// A setting that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {

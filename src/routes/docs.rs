@@ -1,4 +1,4 @@
-//! `/openapi.json`, `/swagger-ui` and the way to it from `/`.
+//! `/openapi.json`, `/swagger-ui` and the redirect to it from `/`; `PORTCULLIS_SWAGGER_UI` turns them off.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -11,9 +11,17 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::state::App;
 use crate::{openapi, security_headers};
 
-/// The document, and Swagger UI with its assets from the binary.
-pub fn router() -> Router<App> {
+/// The OpenAPI document, and the redirect to Swagger UI.
+pub fn document() -> Router<App> {
     let document = Bytes::from(openapi::json().unwrap_or_default());
+    Router::new().route("/", get(|| async { Redirect::temporary("/swagger-ui/") })).route(
+        "/openapi.json",
+        get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone())),
+    )
+}
+
+/// Swagger UI, with its assets from the binary.
+pub fn swagger_ui() -> Router<App> {
     let config = Config::new(["/openapi.json"])
         .try_it_out_enabled(true)
         .with_credentials(true)
@@ -21,12 +29,5 @@ pub fn router() -> Router<App> {
         // Or a page of another host would be told of every service that is not on localhost.
         .validator_url("none");
     let swagger_ui: Router<App> = SwaggerUi::new("/swagger-ui").config(config).into();
-    let headers = MapResponseLayer::new(security_headers::of_swagger_ui());
-    Router::new()
-        .route("/", get(|| async { Redirect::temporary("/swagger-ui/") }))
-        .route(
-            "/openapi.json",
-            get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone())),
-        )
-        .merge(swagger_ui.layer(headers))
+    swagger_ui.layer(MapResponseLayer::new(security_headers::of_swagger_ui()))
 }

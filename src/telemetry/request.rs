@@ -9,8 +9,8 @@ use opentelemetry_http::HeaderExtractor;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::TRACE;
 use super::propagation::{TRACEPARENT, extract};
+use super::{TRACE, start_of};
 use crate::metrics::{OTHER, method_name};
 
 /// A request's part of a trace.
@@ -35,7 +35,7 @@ impl RequestTrace {
             "request",
             otel.kind = "server",
             http.request.method = method,
-            url.path = request.uri().path(),
+            url.path = start_of(request.uri().path()),
         );
         let context = if span.is_disabled() {
             parent

@@ -107,6 +107,69 @@ async fn our_own_pages_and_programs_pass() {
 }
 
 #[tokio::test]
+async fn a_page_whose_name_was_rebound_to_the_service_changes_nothing() {
+    for public_url in ["http://localhost:8080", "https://auth.example.com"] {
+        let app = TestApp::with(|config| config.public_url = PublicUrl::parse(public_url).unwrap());
+        let app = app.await;
+        let rebound = app.anonymous().with("host", "evil.example:8080");
+        for origin in ["http://evil.example:8080", "null"] {
+            let page = rebound.with("origin", origin);
+            // The page is of the same origin for the browser, so that it may add headers without a preflight.
+            for page in [
+                page.clone(),
+                page.with("sec-fetch-site", "same-origin"),
+                page.with("x-api-key", "x"),
+                page.with("authorization", "Bearer x"),
+                page.with("authorization", "Basic YTpi"),
+            ] {
+                let new = json!({"username": "mallory", "password": PASSWORD});
+                let answer = page.post("/users", new).await.problem(403, "cross_origin_rejected");
+                assert_eq!(answer.header("access-control-allow-origin"), None);
+                let login = json!({"identifier": "alice", "password": PASSWORD});
+                page.post("/login", login).await.problem(403, "cross_origin_rejected");
+                let forgot = json!({"email": "alice@example.com"});
+                page.post("/password/forgot", forgot).await.problem(403, "cross_origin_rejected");
+            }
+        }
+        assert_eq!(app.count("users").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_may_call_by_an_internal_name() {
+    let app = TestApp::with(production).await;
+    let proxy = app.anonymous().with("host", "portcullis:8080");
+    let new = json!({"username": "alice", "password": PASSWORD});
+    proxy.post("/users", new).await.status(201);
+    // With what a browser said to it.
+    let public = page(&proxy, "https://auth.example.com", "same-origin");
+    public.call("/logout").await.status(204);
+    let login = json!({"identifier": "alice", "password": PASSWORD, "transport": "token"});
+    let token = proxy.post("/login", login).await.token();
+    let app_behind = app.with_token(&token).with("host", "portcullis:8080");
+    app_behind.with("origin", "https://app.example.com").call("/logout").await.status(204);
+}
+
+#[tokio::test]
+async fn no_preflight_succeeds_for_a_path_that_does_not_exist() {
+    let app =
+        TestApp::with(|config| config.allowed_origins = origins(&["https://app.example.com"]))
+            .await;
+    let client = app.anonymous().with("origin", "https://app.example.com");
+    let preflight = client.with("access-control-request-method", "POST");
+    for client in [&app.anonymous(), &client, &preflight] {
+        for path in ["/nope", "/forward-authx", "/me/", "//me", "/users/1/2", "/metrics"] {
+            let answer = Answer::to(client.request(Method::OPTIONS, path)).await;
+            let answer = answer.problem(404, "not_found");
+            assert_eq!(answer.header("access-control-allow-origin"), None, "{path}");
+        }
+        let answer = Answer::to(client.request(Method::OPTIONS, "/swagger-ui/nope.js")).await;
+        answer.problem(405, "method_not_allowed");
+        Answer::to(client.request(Method::OPTIONS, "/me")).await.status(200);
+    }
+}
+
+#[tokio::test]
 async fn a_token_needs_no_origin() {
     let app = TestApp::start().await;
     let user = app.user().await;

@@ -117,14 +117,34 @@ async fn every_answer_names_its_request() {
     let id = client.get("/healthz").await.header("x-request-id").unwrap().to_owned();
     assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7);
     for path in ["/me", "/nope", "/healthz", "/swagger-ui/", "/"] {
-        let answer = client.with("x-request-id", "my-own.id_1").get(path).await;
+        let answer = client.get(path).await;
+        assert!(uuid::Uuid::parse_str(answer.header("x-request-id").unwrap()).is_ok(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_trusted_proxy_names_a_request() {
+    let app = TestApp::start().await;
+    let mut config = app.config.clone();
+    config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let trusting = app.replica_with(config).await;
+    let named = app.anonymous().with("x-request-id", "my-own.id_1");
+    for path in ["/me", "/nope", "/healthz", "/swagger-ui/", "/", "/forward-auth"] {
+        // Whatever a stranger says of where it comes from.
+        let stranger = named.with("x-forwarded-for", "127.0.0.1").get(path).await;
+        let id = stranger.header("x-request-id").unwrap();
+        assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 7, "{path}");
+        let answer = named.to(&trusting).get(path).await;
         assert_eq!(answer.header("x-request-id"), Some("my-own.id_1"), "{path}");
     }
     for hostile in ["a b", "\"", "<script>", &"x".repeat(65), ""] {
-        let answer =
-            client.with("x-request-id", hostile).get("/me").await.problem(401, "unauthenticated");
+        let proxy = trusting.anonymous().with("x-request-id", hostile);
+        let answer = proxy.get("/me").await.problem(401, "unauthenticated");
         assert_ne!(answer.header("x-request-id"), Some(hostile));
     }
+    let answer = named.to(&trusting).with("x-request-id", "another").get("/me").await;
+    let id = answer.header("x-request-id").unwrap();
+    assert!(uuid::Uuid::parse_str(id).is_ok(), "one of two: {id}");
 }
 
 #[tokio::test]

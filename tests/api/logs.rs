@@ -6,6 +6,8 @@ use portcullis::store;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::TestApp;
 use crate::app::PASSWORD;
@@ -106,7 +108,11 @@ async fn a_line_about_an_error_names_the_request_when_nothing_else_is_logged() {
 async fn a_request_that_nobody_waits_for_is_told_too() {
     let app = TestApp::start().await;
     let (directory, database) = (Directory::new(), app.database_url());
-    let settings = [("DATABASE_URL", &*database), ("PORTCULLIS_LOG_FORMAT", "json")];
+    let settings = [
+        ("DATABASE_URL", &*database),
+        ("PORTCULLIS_LOG_FORMAT", "json"),
+        ("PORTCULLIS_TRUSTED_PROXIES", "127.0.0.1"),
+    ];
     let service = Service::start_for_machines(&directory.0, &settings);
     let user = app.user().await.at(&service.base);
     let mut held = store::begin(&app.pool).await.unwrap();
@@ -122,4 +128,89 @@ async fn a_request_that_nobody_waits_for_is_told_too() {
     let line = lines.next().unwrap();
     assert_eq!((&line["message"], &line["route"]), (&json!("given up"), &json!("/me")));
     assert_eq!((line.get("status"), lines.next()), (None, None));
+}
+
+#[tokio::test]
+async fn no_character_that_forges_a_log_reaches_it() {
+    let app = TestApp::start().await;
+    let (directory, database) = (Directory::new(), app.database_url());
+    // C1 (CSI, NEL), direction overrides, and what has no width.
+    let forging = ["\u{9b}", "\u{85}", "\u{202e}", "\u{2066}", "\u{200b}", "\u{2028}", "\u{feff}"];
+    for format in ["json", "text"] {
+        let settings = [
+            ("DATABASE_URL", &*database),
+            ("PORTCULLIS_LOG_FORMAT", format),
+            ("PORTCULLIS_LOG", "trace"),
+        ];
+        let service = match format {
+            "json" => Service::start_for_machines(&directory.0, &settings),
+            _ => Service::start(&directory.0, &settings),
+        };
+        let address = service.base.strip_prefix("http://").unwrap();
+        for c in forging {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let lines =
+                format!("POST /before{c}after?{c} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+            let headers = format!(
+                "origin: https://{c}\r\nuser-agent: {c}\r\nx-request-id: {c}\r\nx-forwarded-for: {c}\r\ncookie: {c}={c}"
+            );
+            stream.write_all(format!("{lines}{headers}\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 404") || answer.starts_with("HTTP/1.1 403"),
+                "{answer}"
+            );
+            let login = json!({"identifier": c, "password": c, "device_token": c});
+            app.anonymous().at(&service.base).post("/login", login).await;
+        }
+        let long = app.anonymous().at(&service.base).get(&format!("/{}", "x".repeat(10_000))).await;
+        long.problem(404, "not_found");
+        let stop = move || service.stop(Signal::TERM);
+        tokio::task::spawn_blocking(stop).await.unwrap();
+        let log = std::fs::read_to_string(directory.0.join("log")).unwrap();
+        for c in forging {
+            let code = format!("{:x}", u32::from(c.chars().next().unwrap()));
+            let at = log.find(c).map(|at| &log[at.saturating_sub(100)..]);
+            assert!(at.is_none(), "{format}: U+{code} in {at:?}");
+            assert!(log.contains(&format!("u{{{code}}}after")), "{format}: no U+{code}");
+        }
+        // A path is not repeated whole on each line.
+        assert!(log.contains(&"x".repeat(1000)) && !log.contains(&"x".repeat(1100)));
+        if format == "json" {
+            let (_, lines) = read(&directory);
+            let path = |line: &Value| line["span"]["path"].as_str().unwrap_or_default().to_owned();
+            assert!(lines.iter().any(|line| path(line) == r"/before\u{202e}after"), "{log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_origin_is_logged_with_its_host_and_the_setting() {
+    let app = TestApp::start().await;
+    let (directory, database) = (Directory::new(), app.database_url());
+    let settings = [("DATABASE_URL", &*database), ("PORTCULLIS_LOG_FORMAT", "json")];
+    let service = Service::start_for_machines(&directory.0, &settings);
+    let client = app.anonymous().at(&service.base);
+    let rebound = client.with("host", "box:8080").with("origin", "http://box:8080");
+    let rebound = rebound.call("/logout").await.problem(403, "cross_origin_rejected");
+    let other = client.with("origin", "https://app.example.com");
+    let other = other.call("/logout").await.problem(403, "cross_origin_rejected");
+    let stop = move || service.stop(Signal::TERM);
+    tokio::task::spawn_blocking(stop).await.unwrap();
+    let (_, log) = read(&directory);
+    for (answer, origin, host, setting) in [
+        (&rebound, "http://box:8080", Some("box:8080"), "PORTCULLIS_PUBLIC_URL"),
+        (&other, "https://app.example.com", None, "PORTCULLIS_ALLOWED_ORIGINS"),
+    ] {
+        let detail = answer.body["detail"].as_str().unwrap();
+        assert!(detail.contains(origin) && detail.contains(setting), "{detail}");
+        let of_request = |line: &&Value| {
+            line["level"] == "WARN" && line["span"]["request_id"] == answer.body["request_id"]
+        };
+        let line = log.iter().find(of_request).unwrap();
+        assert_eq!(line["origin"], origin);
+        assert!(line["message"].as_str().unwrap().contains(setting), "{line}");
+        assert!(host.is_none_or(|host| line["host"] == host), "{line}");
+    }
 }

@@ -5,6 +5,7 @@
 
 mod app;
 mod audit;
+mod bodies;
 mod cluster;
 mod collector;
 mod credentials;
@@ -16,6 +17,7 @@ mod errors;
 mod forward_auth;
 mod hanging;
 mod health;
+mod host;
 mod hostile;
 mod import_command;
 mod interest;

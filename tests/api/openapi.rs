@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use portcullis::config::Switch;
 use portcullis::openapi;
 use reqwest::Method;
 use serde_json::Value;
@@ -53,6 +54,24 @@ async fn the_document_and_swagger_ui_are_served_from_the_binary() {
     assert!(script.text.len() > 500_000);
     let start = client.get("/swagger-ui/swagger-initializer.js").await.status(200);
     assert!(start.text.contains("/openapi.json"), "{}", start.text);
+}
+
+#[tokio::test]
+async fn swagger_ui_and_the_document_can_be_turned_off() {
+    let app = TestApp::with(|config| config.swagger_ui = Switch::Off).await;
+    let client = app.anonymous();
+    for path in [
+        "/",
+        "/openapi.json",
+        "/swagger-ui",
+        "/swagger-ui/",
+        "/swagger-ui/index.html",
+        "/swagger-ui/swagger-ui-bundle.js",
+    ] {
+        client.get(path).await.problem(404, "not_found");
+        Answer::to(client.request(Method::OPTIONS, path)).await.problem(404, "not_found");
+    }
+    client.get("/healthz").await.ok();
 }
 
 #[tokio::test]

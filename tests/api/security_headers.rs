@@ -1,6 +1,6 @@
 //! What answers tell browsers to do with them.
 
-use portcullis::config::PublicUrl;
+use portcullis::config::{Hsts, PublicUrl};
 
 use crate::TestApp;
 
@@ -46,5 +46,23 @@ async fn behind_https_browsers_are_told_to_stay_there() {
     for path in ["/me", "/swagger-ui/", "/nowhere"] {
         let answer = app.anonymous().get(path).await;
         assert_eq!(answer.header("strict-transport-security"), Some("max-age=31536000"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn hsts_may_include_subdomains_or_be_left_to_a_proxy() {
+    let app = TestApp::start().await;
+    for (hsts, url, expected) in [
+        (Hsts::Subdomains, "https://auth.example.com", Some("max-age=31536000; includeSubDomains")),
+        (Hsts::Off, "https://auth.example.com", None),
+        (Hsts::Subdomains, "http://localhost:8080", None),
+    ] {
+        let mut config = app.config.clone();
+        (config.hsts, config.public_url) = (hsts, PublicUrl::parse(url).unwrap());
+        let app = app.replica_with(config).await;
+        for path in ["/me", "/swagger-ui/", "/nowhere", "/forward-auth"] {
+            let answer = app.anonymous().get(path).await;
+            assert_eq!(answer.header("strict-transport-security"), expected, "{path}");
+        }
     }
 }

@@ -229,6 +229,8 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         ("PORTCULLIS_COOKIE_SAMESITE", "loose", "lax, strict, none"),
         ("PORTCULLIS_COOKIE_SAMESITE", "none", "https"),
         ("PORTCULLIS_COOKIE_DOMAIN", "example.com", "PORTCULLIS_PUBLIC_URL"),
+        ("PORTCULLIS_HSTS", "yes", "on, subdomains, off"),
+        ("PORTCULLIS_SWAGGER_UI", "no", "on, off"),
         ("PORTCULLIS_REGISTRATION", "maybe", "open, closed"),
         ("PORTCULLIS_SESSION_IDLE", "1", "15m"),
         ("PORTCULLIS_REMEMBER_FOR", "-1d", "30d"),
@@ -364,7 +366,7 @@ fn the_help_is_the_reference_of_all_settings_and_shows_no_secret() {
         (name.starts_with("PORTCULLIS_") || name == "DATABASE_URL").then_some(name)
     });
     let names: std::collections::BTreeSet<_> = names.collect();
-    assert_eq!(names.len(), 47, "{names:?}");
+    assert_eq!(names.len(), 49, "{names:?}");
     for name in names {
         assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
     }

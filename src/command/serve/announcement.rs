@@ -53,19 +53,21 @@ pub(super) async fn announce(
         true => "there is one".to_owned(),
         false => format!("{elsewhere}{program} user create --username admin --role admin"),
     };
+    let swagger_ui = config.swagger_ui.is_on();
+    let swagger_ui = swagger_ui.then(|| format!("\n    Swagger UI  {url}/swagger-ui"));
     let metrics = metrics.map(|listen| format!("\n    Metrics     http://{listen}/metrics"));
     println!(
         "
   Portcullis {version} is ready after {seconds:.1} s.
 
-    Service     {url}  (listens on {listen})
-    Swagger UI  {url}/swagger-ui{metrics}
+    Service     {url}  (listens on {listen}){swagger_ui}{metrics}
     Data        {data}
     Mail        {mail}
     Admin       {admin}
     Stop        Ctrl-C
 ",
         version = env!("CARGO_PKG_VERSION"),
+        swagger_ui = swagger_ui.unwrap_or_default(),
         metrics = metrics.unwrap_or_default(),
     );
 }

@@ -14,7 +14,7 @@ pub(super) struct Original<'a>(&'a HeaderMap);
 impl<'a> Original<'a> {
     /// What the proxy says, if it is believed.
     pub(super) fn of(parts: &'a Parts, app: &App) -> Option<Self> {
-        forwarded::is_by_trusted_proxy(parts, app).then_some(Self(&parts.headers))
+        forwarded::is_from_trusted_proxy(&parts.extensions, app).then_some(Self(&parts.headers))
     }
 
     /// Whether it changes nothing. A proxy sets one of the headers and may pass on the other as the client

@@ -1,0 +1,64 @@
+//! Which pages of other origins may read answers (CORS).
+
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tower::{Layer as _, ServiceExt as _};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::config::Config;
+use crate::request_id::X_REQUEST_ID;
+use crate::{host, rate_limit};
+
+/// How long browsers may remember a preflight's answer.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// The rules: pages of allowed origins, with credentials.
+pub(crate) fn rules(config: &Config) -> CorsLayer {
+    let origins = config.allowed_origins.iter();
+    let origins = origins.filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            header::AUTHORIZATION,
+            HeaderName::from_static("x-api-key"),
+            X_REQUEST_ID,
+        ])
+        .expose_headers([
+            X_REQUEST_ID,
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            rate_limit::STATE,
+            rate_limit::POLICY,
+            header::LOCATION,
+        ])
+        .max_age(PREFLIGHT_MAX_AGE)
+}
+
+/// The layer that applies the rules. They answer every OPTIONS request with 200, so one to a path that does
+/// not exist, or without a valid host, does not reach them.
+pub(crate) async fn layer(
+    State(rules): State<CorsLayer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let is_known = request.extensions().get::<MatchedPath>().is_some();
+    if request.method() == Method::OPTIONS && !(is_known && host::check(&request).is_ok()) {
+        return next.run(request).await;
+    }
+    // The rules repeat the origin in the answer. A copy, or it keeps all of the head in memory until then.
+    if let Some(origin) = request.headers_mut().get_mut(header::ORIGIN) {
+        *origin =
+            HeaderValue::from_bytes(origin.as_bytes()).unwrap_or(HeaderValue::from_static("null"));
+    }
+    match rules.layer(next).oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}

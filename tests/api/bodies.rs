@@ -1,0 +1,187 @@
+//! How large bodies may be, and how much memory they may hold together.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::app::PASSWORD;
+use crate::{Answer, Client, TestApp};
+
+const LIMIT: usize = 16 * 1024;
+/// A few more of the largest bodies than one network may have in progress.
+const TOO_MANY: usize = 16 * 1024 * 1024 / LIMIT + 16;
+
+/// A text as JSON, with every character as `\u` escapes.
+fn escaped(text: &str) -> String {
+    text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+}
+
+async fn send(client: &Client, path: &str, body: String) -> Answer {
+    let request = client.request(reqwest::Method::POST, path);
+    Answer::to(request.header("content-type", "application/json").body(body)).await
+}
+
+#[tokio::test]
+async fn the_longest_valid_bodies_are_accepted() {
+    let app = TestApp::start().await;
+    let client = app.anonymous();
+    let domain = format!("{}.{}.{}.example", "a".repeat(62), "b".repeat(62), "c".repeat(54));
+    let (username, email) = ("u".repeat(32), format!("{}@{domain}", "e".repeat(64)));
+    assert!(email.len() >= 250, "{}", email.len());
+    let (name, password) = ("🙂".repeat(200), "pässwörd🙂".repeat(12) + "last");
+    let register = format!(
+        r#"{{"username": "{}", "email": "{}", "name": "{}", "password": "{}"}}"#,
+        escaped(&username),
+        escaped(&email),
+        escaped(&name),
+        escaped(&password),
+    );
+    send(&client, "/users", register).await.status(201);
+    // As many characters as a password may have at login.
+    let login = format!(
+        r#"{{"identifier": "{}", "password": "{}", "remember_for": "30d", "transport": "token", "device_token": "{}"}}"#,
+        escaped(&email),
+        escaped(&"🙂".repeat(1024)),
+        "x".repeat(64),
+    );
+    assert!(login.len() < LIMIT, "{}", login.len());
+    send(&client, "/login", login).await.problem(401, "invalid_credentials");
+}
+
+#[tokio::test]
+async fn a_body_over_16_kib_is_too_large_and_the_client_reads_the_answer() {
+    let app = TestApp::start().await;
+    let of = |length: usize| {
+        let body = json!({"identifier": "alice", "password": ""}).to_string();
+        body.replace("\"\"", &format!("\"{}\"", "x".repeat(length - body.len())))
+    };
+    let client = app.anonymous();
+    assert_eq!(of(LIMIT).len(), LIMIT);
+    send(&client, "/login", of(LIMIT)).await.problem(401, "invalid_credentials");
+    for length in [LIMIT + 1, 20_000, 40_000, 64 * 1024] {
+        send(&client, "/login", of(length)).await.problem(413, "body_too_large");
+    }
+    // Without a length in the head.
+    let mut stream = TcpStream::connect(app.base.strip_prefix("http://").unwrap()).await.unwrap();
+    let chunk = format!("1000\r\n{}\r\n", " ".repeat(4096)).repeat(5);
+    let head = "POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(format!("{head}{chunk}0\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_large"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_as_huge_is_rejected_before_it_is_sent() {
+    let app = TestApp::start().await;
+    let mut stream = TcpStream::connect(app.base.strip_prefix("http://").unwrap()).await.unwrap();
+    let head = "POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000000000\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    tokio::time::timeout(Duration::from_secs(5), read).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+/// Opens connections that send all of the largest body but its last byte.
+async fn hold(app: &TestApp, count: usize, headers: &str) -> Vec<TcpStream> {
+    let address = app.base.strip_prefix("http://").unwrap();
+    let head = format!(
+        "POST /login HTTP/1.1\r\nhost: x\r\n{headers}content-type: application/json\r\ncontent-length: {LIMIT}\r\n\r\n"
+    );
+    let request = head + &" ".repeat(LIMIT - 1);
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    held
+}
+
+/// Logs in until the answer is the expected one: bodies arrive and are dropped a little later than they are
+/// sent.
+async fn eventually(client: &Client, status: u16) -> Answer {
+    // More than what may be left of a share that held bodies do not fit in.
+    let login = json!({"identifier": "nobody", "password": "p".repeat(8000)});
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        let answer = client.post("/login", login.clone()).await;
+        if answer.code == status {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no {status}");
+}
+
+fn with_proxy(config: &mut portcullis::config::Config) {
+    config.throttle = portcullis::config::Switch::Off;
+    config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_holds_bodies_back_is_told_busy_and_others_are_not() {
+    let app = TestApp::with(with_proxy).await;
+    let from = |ip: &str| app.anonymous().with("x-forwarded-for", ip);
+    let held = hold(&app, TOO_MANY, "x-forwarded-for: 203.0.113.1\r\n").await;
+    let answer = eventually(&from("203.0.113.200"), 503).await.problem(503, "busy");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let login = json!({"identifier": "nobody", "password": PASSWORD});
+    for other in ["198.51.100.1", "2001:db8::1"] {
+        from(other).post("/login", login.clone()).await.problem(401, "invalid_credentials");
+    }
+    // A backend calls for many, and a request without a body needs no memory for one.
+    app.anonymous().post("/login", login.clone()).await.problem(401, "invalid_credentials");
+    from("203.0.113.200").get("/healthz").await.ok();
+    from("203.0.113.200").call("/logout").await.status(204);
+    drop(held);
+    eventually(&from("203.0.113.200"), 401).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_are_no_bodies_and_a_time_out_returns_what_a_body_held() {
+    let app = TestApp::with(|config| {
+        with_proxy(config);
+        config.request_timeout = Duration::from_secs(15);
+    });
+    let app = app.await;
+    let client = app.anonymous().with("x-forwarded-for", "203.0.113.1");
+    // An announced body that does not come holds nothing.
+    let address = app.base.strip_prefix("http://").unwrap();
+    let mut announced = Vec::new();
+    for _ in 0..TOO_MANY {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let padding = "x".repeat(8000);
+        let head = format!(
+            "POST /login HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 203.0.113.1\r\nx-padding: {padding}\r\ncontent-type: application/json\r\ncontent-length: {LIMIT}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        announced.push(stream);
+    }
+    let login = json!({"identifier": "nobody", "password": PASSWORD});
+    client.post("/login", login).await.problem(401, "invalid_credentials");
+    drop(announced);
+    let held = hold(&app, TOO_MANY, "x-forwarded-for: 203.0.113.1\r\n").await;
+    eventually(&client, 503).await;
+    // The connections stay open on our side.
+    eventually(&client, 401).await;
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_body_in_tiny_chunks_counts_as_what_it_is() {
+    let app = TestApp::start().await;
+    let body = json!({"identifier": "nobody", "password": "p".repeat(3000)}).to_string();
+    let chunks: String = body.chars().map(|c| format!("1\r\n{c}\r\n")).collect();
+    let head = "POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut stream = TcpStream::connect(app.base.strip_prefix("http://").unwrap()).await.unwrap();
+    stream.write_all(format!("{head}{chunks}0\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (_, problem) = answer.split_once("\r\n\r\n").unwrap();
+    let problem: Value = serde_json::from_str(problem).unwrap();
+    assert_eq!(problem["code"], "invalid_credentials");
+}
