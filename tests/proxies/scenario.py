@@ -26,6 +26,7 @@ LIES = {
     "x-forwarded-host": "evil.example",
     "x-forwarded-proto": "https",
     "x-original-url": "https://evil.example/",
+    "x-request-id": "forged-by-a-stranger",
     "traceparent": "00-11111111111111111111111111111111-2222222222222222-01",
 }
 TRACES = ["1" * 32, "3" * 32]
@@ -131,6 +132,7 @@ def traces(port, alice, service):
     traced = {"traceparent": LIES["traceparent"].replace("1" * 32, "3" * 32)}
     servers.ask(service.port, "GET", "/healthz", traced)
     log = service.log.read_text()
+    check("strangers name no request", LIES["x-request-id"] not in log)
     check("strangers name no trace, and others do", [trace in log for trace in TRACES] == [False, True])
 
 
