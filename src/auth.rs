@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use self::verify::verify;
+pub use self::verify::{record_failure, verify};
 use crate::client::Client;
 use crate::credential::Credential;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::store::api_tokens::Scope;
 use crate::store::credentials::{self, Checked};
 use crate::store::sessions::Transport;
 use crate::store::users::{self, Role, User};
-use crate::throttle::Success;
+use crate::throttle::PasswordUse;
 use crate::{request_id, session};
 
 /// Somebody who is known, and by what.
@@ -127,7 +127,7 @@ impl CurrentUser {
                 let (identifier, password) = given.ok_or(Error::InvalidCredentials)?;
                 let Ok(client) = Client::from_request_parts(parts, app).await;
                 let (credentials, rehashed) =
-                    verify(app, &client, &identifier, &password, Success::GivesBack).await?;
+                    verify(app, &client, &identifier, &password, PasswordUse::Basic).await?;
                 if let Some(rehashed) = rehashed {
                     users::rehash(&app.pool, &credentials, &rehashed).await?;
                 }

@@ -62,6 +62,13 @@ impl Client {
         network_of(self.ip?).map(|network| network.to_string())
     }
 
+    /// The IPv6 site that the address is in, a /48. It holds 256 networks, and one person may have it.
+    #[must_use]
+    pub fn site(&self) -> Option<String> {
+        let ip = self.ip.filter(IpAddr::is_ipv6)?;
+        IpNet::new(ip, 48).ok().map(|site| site.trunc().to_string())
+    }
+
     /// A label such as `Firefox on Linux` for the list of a person's sessions.
     #[must_use]
     pub fn device(&self) -> Option<String> {
@@ -101,6 +108,9 @@ mod tests {
         let network = |ip: &str| Client { ip: ip.parse().ok(), ..Client::operator() }.network();
         assert_eq!(network("203.0.113.9").as_deref(), Some("203.0.113.0/24"));
         assert_eq!(network("2001:db8:1:2ff::1").as_deref(), Some("2001:db8:1:200::/56"));
+        let site = |ip: &str| Client { ip: ip.parse().ok(), ..Client::operator() }.site();
+        assert_eq!(site("203.0.113.9"), None);
+        assert_eq!(site("2001:db8:1:2ff::1").as_deref(), Some("2001:db8:1::/48"));
     }
 
     #[test]

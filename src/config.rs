@@ -72,6 +72,10 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_BCRYPT_COST", value_name = "COST", default_value = "12", value_parser = values::bcrypt_cost)]
     pub bcrypt_cost: u32,
 
+    /// How long a login waits for its turn to hash at most, and no longer than a third of the request timeout; a longer wait is 503 busy at once
+    #[arg(long, env = "PORTCULLIS_PASSWORD_QUEUE_WAIT", value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    pub password_queue_wait: Duration,
+
     /// How long a session that is not remembered stands without being used
     #[arg(long, env = "PORTCULLIS_SESSION_IDLE", value_name = "DURATION", default_value = "12h", value_parser = values::duration)]
     pub session_idle: Duration,
@@ -117,13 +121,17 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_THROTTLE_ACCOUNT", value_name = "RATE", default_value = "10/10m", value_parser = Rate::parse)]
     pub throttle_account: Rate,
 
-    /// How many wrong passwords are taken from one network (/24, /56)
+    /// How many wrong passwords are taken from one network (/24, /56); four times as many from an IPv6 /48
     #[arg(long, env = "PORTCULLIS_THROTTLE_NETWORK", value_name = "RATE", default_value = "100/15m", value_parser = Rate::parse)]
     pub throttle_network: Rate,
 
-    /// How many tries to take a name, by registering or renaming, are taken from one network
+    /// How many tries to take a name, by registering or renaming, are taken from one network; four times as many from an IPv6 /48
     #[arg(long, env = "PORTCULLIS_THROTTLE_REGISTRATION", value_name = "RATE", default_value = "50/1h", value_parser = Rate::parse)]
     pub throttle_registration: Rate,
+
+    /// How many correct passwords one account accepts at login; by Basic, twenty times as many
+    #[arg(long, env = "PORTCULLIS_THROTTLE_LOGINS", value_name = "RATE", default_value = "30/10m", value_parser = Rate::parse)]
+    pub throttle_logins: Rate,
 
     /// How long audit events are kept
     #[arg(long, env = "PORTCULLIS_AUDIT_KEEP", value_name = "DURATION", default_value = "365d", value_parser = values::duration)]
@@ -179,7 +187,7 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_THROTTLE_MAIL", value_name = "RATE", default_value = "5/1h", value_parser = Rate::parse)]
     pub throttle_mail: Rate,
 
-    /// How many mails may be asked for from one network
+    /// How many mails may be asked for from one network; four times as many from an IPv6 /48
     #[arg(long, env = "PORTCULLIS_THROTTLE_MAIL_NETWORK", value_name = "RATE", default_value = "50/1h", value_parser = Rate::parse)]
     pub throttle_mail_network: Rate,
 

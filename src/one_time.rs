@@ -17,10 +17,10 @@ use sha2::{Digest as _, Sha256};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::names;
-use crate::password::Hasher;
+use crate::password::{Hasher, Place};
 use crate::state::App;
 use crate::store::one_time_tokens::{self, Given, Purpose, Token};
-use crate::throttle::{self, Attempt};
+use crate::throttle::Attempt;
 use crate::token::OneTimeSecret;
 
 /// Crockford's base 32: no letters that look like digits, and few words.
@@ -70,11 +70,16 @@ impl Code {
     ///
     /// # Errors
     /// `Busy`.
-    pub async fn hash(&self, hasher: &Hasher, purpose: Purpose, email: &str) -> Result<Vec<u8>> {
+    pub async fn hash(
+        &self,
+        (hasher, place): (&Hasher, Place),
+        purpose: Purpose,
+        email: &str,
+    ) -> Result<Vec<u8>> {
         let digest = Sha256::digest(format!("{}\0{email}", purpose.as_str()));
         let mut salt = [0; 16];
         salt.copy_from_slice(&digest[..16]);
-        hasher.hash_code(salt, self.0.expose_secret()).await
+        hasher.hash_code(place, salt, self.0.expose_secret()).await
     }
 }
 
@@ -148,10 +153,10 @@ impl Proof {
             }
             Self::Code { email, code, requests } => (email, code, requests),
         };
-        let hasher = throttle::hasher(app, client);
-        hasher.admit().await?;
+        let hasher = app.hasher.for_client(client);
+        let place = hasher.admit().await?;
         let attempt = Attempt::to_redeem(app, client, purpose.as_str(), email).await?;
-        let hash = match code.hash(&hasher, purpose, email).await {
+        let hash = match code.hash((&hasher, place), purpose, email).await {
             Ok(hash) => hash,
             Err(error) => {
                 attempt.give_back().await?;
@@ -161,7 +166,7 @@ impl Proof {
         let given = Given::Code { email: email.clone(), hash, requests: requests.clone() };
         let found = one_time_tokens::find(&app.pool, purpose, &given).await?;
         if found.is_some() {
-            attempt.clear().await?;
+            attempt.succeed().await?;
         }
         Ok(found)
     }

@@ -3,6 +3,7 @@
 mod breached;
 mod hash;
 mod policy;
+mod queue;
 mod workers;
 
 use std::time::Duration;
@@ -10,7 +11,10 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::Instrument as _;
 
+pub use self::queue::QueueKey;
+pub use self::workers::Place;
 use self::workers::Workers;
+use crate::client::Client;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::metrics::Hashing;
@@ -47,8 +51,8 @@ pub struct Hasher {
     /// What the service is called: no password is made of that.
     own_names: [String; 2],
     workers: Workers,
-    /// Whose work this is, where one may not have all of it.
-    whose: Option<String>,
+    /// Whose turns its work takes.
+    key: QueueKey,
 }
 
 /// A password that somebody wants to have.
@@ -66,19 +70,21 @@ impl Hasher {
     /// A hasher that makes hashes of the configured bcrypt cost.
     #[must_use]
     pub fn new(config: &Config) -> Self {
+        // A new password waits twice, to verify the old one and to hash: both within the request.
+        let longest = config.password_queue_wait.min(config.request_timeout / 3);
         Self {
             cost: config.bcrypt_cost,
             min_length: config.password_min_length,
             own_names: ["portcullis".to_owned(), config.public_url.host().to_owned()],
-            workers: Workers::start(USUAL_HASH * 2_u32.pow(config.bcrypt_cost)),
-            whose: None,
+            workers: Workers::start(USUAL_HASH * 2_u32.pow(config.bcrypt_cost), longest),
+            key: QueueKey::default(),
         }
     }
 
-    /// The same hasher, whose work is that of one network: it has no more than half of it all.
+    /// The same hasher for a client: it takes the turns of the client's network.
     #[must_use]
-    pub fn share_of(&self, network: Option<String>) -> Self {
-        Self { whose: network, ..self.clone() }
+    pub fn for_client(&self, client: &Client) -> Self {
+        Self { key: QueueKey::of(client), ..self.clone() }
     }
 
     /// What is counted of the hashing.
@@ -87,17 +93,21 @@ impl Hasher {
         &self.workers.metrics
     }
 
-    /// Whether there is room for one more, so that a storm of logins costs nothing else.
+    /// A place in line. Handlers take it before anything costly, and give it to the call that hashes.
     ///
     /// # Errors
-    /// `Busy`, as from the others.
-    pub async fn admit(&self) -> Result<()> {
-        self.workers.admit(self.whose.as_deref()).await
+    /// `Busy` at once when its turn cannot come within `PORTCULLIS_PASSWORD_QUEUE_WAIT`.
+    pub async fn admit(&self) -> Result<Place> {
+        self.workers.admit(&self.key).await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    async fn run<T: Send + 'static>(
+        &self,
+        place: Place,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
         let span = tracing::info_span!(target: TRACE, "hash");
-        self.workers.run(self.whose.as_deref(), work).instrument(span).await
+        self.workers.run(place, work).instrument(span).await
     }
 
     /// What is wrong with a new password at first sight; `None` when nothing.
@@ -109,8 +119,20 @@ impl Hasher {
     /// The hash to store for a new password.
     ///
     /// # Errors
-    /// `ValidationFailed` when the policy is against it; `Busy` when the cores are taken for too long.
+    /// `ValidationFailed` when the policy rejects it; `Busy`.
     pub async fn hash_new(&self, new: NewPassword<'_>) -> Result<String> {
+        if let Some(fault) = self.fault(new.field, new.password) {
+            return Err(Error::ValidationFailed(vec![fault]));
+        }
+        let place = self.admit().await?;
+        self.hash_new_at(place, new).await
+    }
+
+    /// As [`Hasher::hash_new`], for a caller that has a place.
+    ///
+    /// # Errors
+    /// As for [`Hasher::hash_new`].
+    pub async fn hash_new_at(&self, place: Place, new: NewPassword<'_>) -> Result<String> {
         if let Some(fault) = self.fault(new.field, new.password) {
             return Err(Error::ValidationFailed(vec![fault]));
         }
@@ -121,18 +143,18 @@ impl Hasher {
             Some(fault) => Err(Error::ValidationFailed(vec![fault])),
             None => hash::make(password.expose_secret(), cost).map_err(Error::internal),
         };
-        self.run(hash).await?
+        self.run(place, hash).await?
     }
 
     /// The hash of a code that was mailed. Slow, since a code has 40 bits; always the same for one salt,
     /// since it is looked for by its hash.
     ///
     /// # Errors
-    /// `Busy` when the cores are taken for too long.
-    pub async fn hash_code(&self, salt: [u8; 16], code: &str) -> Result<Vec<u8>> {
+    /// `Busy` when the turn does not come in time.
+    pub async fn hash_code(&self, place: Place, salt: [u8; 16], code: &str) -> Result<Vec<u8>> {
         let (cost, code) = (self.cost.min(CODE_COST), SecretString::from(code));
         let hash = move || bcrypt::bcrypt(cost, salt, code.expose_secret().as_bytes()).to_vec();
-        self.run(hash).await
+        self.run(place, hash).await
     }
 
     /// Whether `password` is the one of the `stored` hash.
@@ -140,11 +162,16 @@ impl Hasher {
     /// No hash (an unknown account) is a wrong password and takes as long as one.
     ///
     /// # Errors
-    /// `Busy` when the cores are taken for too long.
-    pub async fn verify(&self, password: &SecretString, stored: Option<&str>) -> Result<Verdict> {
+    /// `Busy` when the turn does not come in time.
+    pub async fn verify(
+        &self,
+        place: Place,
+        password: &SecretString,
+        stored: Option<&str>,
+    ) -> Result<Verdict> {
         let (cost, password, stored) = (self.cost, password.clone(), stored.map(str::to_owned));
         let judge = move || judge(password.expose_secret(), stored.as_deref(), cost);
-        self.run(judge).await?
+        self.run(place, judge).await?
     }
 }
 

@@ -1,169 +1,176 @@
 //! Limits on guessing, kept in PostgreSQL so that all replicas share them (ASVS 6.3.1).
 //!
-//! A try is counted before the password is looked at and given back when it was right, so that many
-//! at once get no further than one after the other. Each name has a limit of its own, whether or not
-//! an account has it, and so does each client that has logged in to the account before: a stranger
-//! who guesses does not lock its owner out.
+//! An attempt is taken before the password is checked, and given back if it was correct, so that
+//! concurrent attempts get no further than consecutive ones. Each name has a limit, whether or not an
+//! account has it. Each client that has logged in to the account before has its own, so that strangers
+//! who guess do not lock the owner out.
+//!
+//! A correct password resets only the limit of a known device. A stranger's gives back the one attempt
+//! that it took: otherwise each login of the owner would allow strangers more guesses, and show them
+//! that the account exists.
 
+mod buckets;
 mod mails;
 
 use std::time::Duration;
 
 use secrecy::SecretString;
-use sha2::{Digest as _, Sha256};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres};
-use uuid::Uuid;
 
+pub use self::buckets::PasswordUse;
 pub use self::mails::{count_mail, may_tell};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::names::{self, Identifier};
-use crate::password::{Hasher, Verdict};
+use crate::password::{Hasher, Place, Verdict};
 use crate::rate_limit::RateLimit;
+use crate::session::CurrentSession;
 use crate::state::App;
 use crate::store::known_devices;
-use crate::store::throttles::{self, Bucket};
-use crate::store::users::Credentials;
+use crate::store::throttles::{self, Bucket, Taken};
+use crate::store::users::{Credentials, User};
 
-/// The limit on a name, for strangers.
-const ACCOUNT: &str = "account";
-
-/// What a right password does to the limit that its try was counted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Success {
-    /// Makes it whole again: a login.
-    Clears,
-    /// Gives the one try back: a program that sends its password with every request would otherwise
-    /// give strangers all of theirs with each.
-    GivesBack,
-}
-
-/// One try at a password.
+/// An attempt at a password or a mailed code, taken from its limits.
 #[derive(Debug)]
 pub struct Attempt<'a> {
     app: &'a App,
-    /// None where there are no limits.
-    own: Option<Bucket>,
-    network: Option<Bucket>,
-    success: Success,
-    /// Whether it is the last one that strangers have at the name, for a while.
+    /// The buckets that gave an attempt; none where limits are off.
+    taken: Vec<Bucket>,
+    /// Whether they are a known device's own.
+    is_known: bool,
+    /// Whether it is the last attempt for a while of strangers at a name, or of sessions at their
+    /// account. The owner is notified if it fails.
     pub is_last: bool,
 }
 
 impl<'a> Attempt<'a> {
-    /// A try to log in by a name, whether or not there is such an account.
+    /// An attempt to log in by a name, whether or not an account has it.
     ///
     /// # Errors
-    /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
-    pub async fn to_log_in(
-        app: &'a App,
-        client: &Client,
-        identifier: &Identifier,
-        success: Success,
-    ) -> Result<Self> {
+    /// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
+    pub async fn to_log_in(app: &'a App, client: &Client, identifier: &Identifier) -> Result<Self> {
         match known(app, client, identifier).await? {
-            Some(key) => Self::begin(app, "device", key, None, success).await,
+            Some(device) => Self::take(app, vec![buckets::device(&app.config, device)], true).await,
             None => {
-                let network = wrong_from(app, client);
-                Self::begin(app, ACCOUNT, account(identifier), network, success).await
+                let name = buckets::name(&app.config, identifier);
+                Self::take(app, with_networks(app, client, name), false).await
             }
         }
     }
 
-    /// A try of somebody who is logged in to give the password again. The session has a limit of its
-    /// own, so that nobody else can use it up.
+    /// An attempt of a logged-in user to confirm the password. Limited per session and per account.
     ///
     /// # Errors
-    /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
-    pub async fn to_confirm(app: &'a App, session_id: Uuid) -> Result<Self> {
-        let key = key("session", &[session_id.as_bytes()]);
-        Self::begin(app, "session", key, None, Success::Clears).await
+    /// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
+    pub async fn to_confirm(app: &'a App, current: &CurrentSession) -> Result<Self> {
+        let (user, session) = (&current.live.user, &current.live.session);
+        let names = names_of(user);
+        let buckets = buckets::confirmation(&app.config, session.id, user.id, names);
+        Self::take(app, buckets, false).await
     }
 
-    /// A try at a code that was mailed to an address, whether or not one was.
+    /// An attempt at a code that is mailed to an address, whether or not one was.
     ///
     /// # Errors
-    /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
+    /// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
     pub async fn to_redeem(
         app: &'a App,
         client: &Client,
         purpose: &str,
         email: &str,
     ) -> Result<Self> {
-        let (purpose, identifier) = (purpose.as_bytes(), Identifier::email(email));
-        // As with passwords: a client that the account knows is not kept out by strangers.
-        match known(app, client, &identifier).await? {
+        match known(app, client, &Identifier::email(email)).await? {
             Some(device) => {
-                let key = key("device code", &[purpose, &device]);
-                Self::begin(app, "device", key, None, Success::Clears).await
+                let device = buckets::device_code(&app.config, purpose, &device);
+                Self::take(app, vec![device], true).await
             }
             None => {
-                let key = key("code", &[purpose, email.as_bytes()]);
-                Self::begin(app, "code", key, wrong_from(app, client), Success::Clears).await
+                let code = buckets::code(&app.config, purpose, email);
+                Self::take(app, with_networks(app, client, code), false).await
             }
         }
     }
 
-    async fn begin(
-        app: &'a App,
-        policy: &'static str,
-        key: Vec<u8>,
-        network: Option<Bucket>,
-        success: Success,
-    ) -> Result<Self> {
+    async fn take(app: &'a App, buckets: Vec<Bucket>, is_known: bool) -> Result<Self> {
         if !app.config.throttle.is_on() {
-            return Ok(Self { app, own: None, network: None, success, is_last: false });
+            return Ok(Self { app, taken: vec![], is_known, is_last: false });
         }
-        let own = Bucket { key, rate: app.config.throttle_account };
-        let taken = take(app, &mut *acquire(app).await?, policy, &own, network.as_ref()).await?;
-        let is_last = taken && policy == ACCOUNT;
-        Ok(Self { app, own: Some(own), network, success, is_last })
+        let results = take(app, &mut *acquire(app).await?, &buckets).await?;
+        let reports = [buckets::ACCOUNT, buckets::SESSION, buckets::REAUTHENTICATION];
+        let is_last = buckets
+            .iter()
+            .zip(&results)
+            .any(|(bucket, result)| result.was_last && reports.contains(&bucket.policy));
+        let taken = buckets.into_iter().zip(results);
+        let taken = taken.filter(|(_, result)| result.taken).map(|(bucket, _)| bucket).collect();
+        Ok(Self { app, taken, is_known, is_last })
     }
 
-    /// Looks at the password with the client's [`hasher`]. A try at which it was not looked at, or was right, does not count.
+    /// Checks the password with the client's hasher. Only a wrong password counts.
+    ///
+    /// A correct one has a rate of its own, read only after the check, so that it tells strangers
+    /// nothing. Beyond that rate the attempt counts as a wrong one. The limits that refuse before the
+    /// check then end what a flood of correct passwords costs, as they would for a name without account.
     ///
     /// # Errors
-    /// `Busy`, and those of the database.
+    /// `Busy`, `RateLimited`, and those of the database.
     pub async fn verify(
         self,
-        hasher: &Hasher,
+        (hasher, place): (&Hasher, Place),
         password: &SecretString,
         found: Option<&Credentials>,
+        used: PasswordUse,
     ) -> Result<Verdict> {
-        let verdict = hasher.verify(password, found.map(Credentials::hash)).await;
-        match &verdict {
-            Ok(Verdict::Wrong) => {}
-            Ok(Verdict::Right { .. }) if self.success == Success::Clears => self.clear().await?,
-            Ok(Verdict::Right { .. }) | Err(_) => self.give_back().await?,
+        let verdict = hasher.verify(place, password, found.map(Credentials::hash)).await;
+        match (&verdict, found) {
+            (Ok(Verdict::Right { .. }), Some(found)) => {
+                let correct = used.bucket(&self.app.config, found.user_id);
+                self.succeed_within(correct).await?;
+            }
+            (Err(_), _) => self.give_back().await?,
+            (Ok(_), _) => {}
         }
         verdict
     }
 
-    /// Makes the limit whole again that this try was counted for, and no other: a stranger who has used
-    /// up a name's would else see by it that the owner has logged in, and so is there.
+    /// Ends a successful attempt: resets a known device's own limit, and gives others the attempt back.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn clear(self) -> Result<()> {
-        let Some(own) = self.own else { return Ok(()) };
-        Ok(throttles::clear(&self.app.pool, &[own.key], self.network.as_ref()).await?)
+    pub async fn succeed(self) -> Result<()> {
+        self.give_back_attempts(self.is_known).await
     }
 
-    /// Undoes the counting: it was no try.
+    /// Ends a successful attempt as [`Attempt::succeed`] does, if the bucket of correct ones allows it.
+    async fn succeed_within(self, correct: Bucket) -> Result<()> {
+        if !self.app.config.throttle.is_on() {
+            return Ok(());
+        }
+        let connection = &mut *acquire(self.app).await?;
+        let exchanged = throttles::exchange(connection, &correct, &self.taken, self.is_known);
+        let exchanged = exchanged.await.map_err(closed)?;
+        if exchanged.taken { Ok(()) } else { Err(refuse(self.app, &correct, exchanged.wait)) }
+    }
+
+    /// Gives the attempt back: nothing was checked, or the answer was correct.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn give_back(self) -> Result<()> {
-        for bucket in self.own.iter().chain(&self.network) {
-            throttles::give_back(&self.app.pool, bucket).await?;
+        self.give_back_attempts(false).await
+    }
+
+    async fn give_back_attempts(&self, all: bool) -> Result<()> {
+        if self.taken.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        Ok(throttles::give_back(&self.app.pool, &self.taken, all).await?)
     }
 }
 
 /// The key of the client's own limit on logging in by a name, if an account of that name knows the
-/// client. What is asked of the database goes by the client alone, so that its time tells nothing.
+/// client. The query depends on the client alone, so that its time tells nothing about the name.
 async fn known(app: &App, client: &Client, identifier: &Identifier) -> Result<Option<Vec<u8>>> {
     let hashes = client.device_hashes();
     if hashes.is_empty() {
@@ -174,33 +181,44 @@ async fn known(app: &App, client: &Client, identifier: &Identifier) -> Result<Op
         let mut names = names::identifiers(account.username.as_deref(), account.email.as_deref());
         names.any(|name| name == *identifier)
     });
-    Ok(known.map(|account| key("device", &[account.user_id.as_bytes(), &account.hash])))
+    Ok(known.map(|account| buckets::device_key(account.user_id, &account.hash)))
 }
 
-/// The hasher for what a client gives: its network has no more than its share.
-pub fn hasher(app: &App, client: &Client) -> Hasher {
-    app.hasher.share_of(network(client).filter(|_| app.config.throttle.is_on()))
-}
-
-/// Counts somebody who takes a name: one that is taken is told, so this is a way to ask for names.
+/// Counts a claimed username or address. The answer shows whether it is taken, so this is a way to
+/// enumerate accounts.
 ///
 /// # Errors
-/// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
+/// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
 pub async fn count_name(app: &App, client: &Client) -> Result<()> {
-    let Some(network) = network(client).filter(|_| app.config.throttle.is_on()) else {
+    let rate = app.config.throttle_registration;
+    let networks = buckets::networks(client, &buckets::CLAIMED, rate);
+    if networks.is_empty() || !app.config.throttle.is_on() {
         return Ok(());
-    };
-    let key = key("registration", &[network.as_bytes()]);
-    let bucket = Bucket { key, rate: app.config.throttle_registration };
-    take(app, &mut *acquire(app).await?, "registration", &bucket, None).await.map(drop)
+    }
+    take(app, &mut *acquire(app).await?, &networks).await.map(drop)
 }
 
-/// The keys of the limits on logging in by the names of an account.
-pub fn account_keys(identifiers: impl Iterator<Item = Identifier>) -> Vec<Vec<u8>> {
-    identifiers.map(|name| account(&name)).collect()
+/// Resets the limits on logging in by the names of an account: its owner has proved the address, or an
+/// admin has set a new password, and strangers' guesses at the old one must not lock the owner out.
+///
+/// # Errors
+/// Those of the database.
+pub async fn reset_names(connection: &mut PgConnection, user: &User) -> sqlx::Result<()> {
+    let keys: Vec<_> = names_of(user).map(|name| buckets::name_key(&name)).collect();
+    throttles::clear(connection, &keys).await
 }
 
-/// Whatever keeps the limit from being asked, nobody gets past it.
+fn names_of(user: &User) -> impl Iterator<Item = Identifier> {
+    names::identifiers(user.username.as_deref(), user.email.as_deref())
+}
+
+/// A bucket for unknown clients, and those of the client's networks.
+fn with_networks(app: &App, client: &Client, own: Bucket) -> Vec<Bucket> {
+    let networks = buckets::networks(client, &buckets::WRONG, app.config.throttle_network);
+    std::iter::once(own).chain(networks).collect()
+}
+
+/// Fails closed: if the limits cannot be read, nobody gets past them.
 fn closed(error: sqlx::Error) -> Error {
     Error::DatabaseUnavailable(error.into())
 }
@@ -209,59 +227,30 @@ async fn acquire(app: &App) -> Result<PoolConnection<Postgres>> {
     app.pool.acquire().await.map_err(closed)
 }
 
-/// Takes one try, and returns whether it was the last one.
-async fn take(
-    app: &App,
-    connection: &mut PgConnection,
-    policy: &'static str,
-    own: &Bucket,
-    network: Option<&Bucket>,
-) -> Result<bool> {
-    let taken = throttles::take(&mut *connection, own, network).await.map_err(closed)?;
-    if taken.own && taken.network {
-        return Ok(taken.was_last);
-    }
-    if taken.own {
-        // Others took the network's last one at this very moment.
-        throttles::give_back(connection, own).await.map_err(closed)?;
-    }
-    let by_network = network.filter(|_| taken.own || taken.network_wait > taken.own_wait);
-    let (policy, rate, wait) = match by_network {
-        Some(network) => ("network", network.rate, taken.network_wait),
-        None => (policy, own.rate, taken.own_wait),
+/// Takes one attempt from each bucket, or none.
+async fn take(app: &App, connection: &mut PgConnection, buckets: &[Bucket]) -> Result<Vec<Taken>> {
+    let results = throttles::take(&mut *connection, buckets).await.map_err(closed)?;
+    let both = || buckets.iter().zip(&results);
+    let refused = both().filter(|(bucket, result)| bucket.refuses && !result.taken);
+    let Some((empty, result)) = refused.max_by_key(|(_, result)| result.wait) else {
+        return Ok(results);
     };
-    // When others took the last one at this very moment, the wait was reckoned without theirs.
+    // Concurrent attempts emptied this bucket at the same moment.
+    let others: Vec<_> =
+        both().filter(|(_, result)| result.taken).map(|(bucket, _)| bucket.clone()).collect();
+    if !others.is_empty() {
+        throttles::give_back(connection, &others, false).await.map_err(closed)?;
+    }
+    Err(refuse(app, empty, result.wait))
+}
+
+/// The error for an empty bucket, which is counted and logged.
+fn refuse(app: &App, empty: &Bucket, wait: i64) -> Error {
+    let (policy, rate) = (empty.policy, empty.rate);
+    // Concurrent attempts that emptied it at this very moment are not part of the wait.
     let wait = u64::try_from(wait).ok().filter(|wait| *wait > 0);
     let wait = wait.map_or(rate.interval, Duration::from_secs).max(Duration::from_secs(1));
     app.metrics.count_throttled(policy);
     tracing::info!(event = "rate_limited", policy, wait = wait.as_secs());
-    Err(Error::RateLimited(RateLimit { policy, rate, wait }))
-}
-
-/// The limit on what goes wrong in a client's network.
-fn wrong_from(app: &App, client: &Client) -> Option<Bucket> {
-    let key = |network: String| key("network", &[network.as_bytes()]);
-    network(client).map(|network| Bucket { key: key(network), rate: app.config.throttle_network })
-}
-
-/// What the limits of a client's surroundings go by; none for a backend of ours, which tries for many.
-fn network(client: &Client) -> Option<String> {
-    client.network().filter(|_| !client.is_backend)
-}
-
-fn account(identifier: &Identifier) -> Vec<u8> {
-    match identifier {
-        Identifier::Username(username) => key("username", &[username.as_bytes()]),
-        Identifier::Email(email) => key("email", &[email.as_bytes()]),
-    }
-}
-
-/// What is limited, hashed; each part with its length before it.
-fn key(kind: &str, parts: &[&[u8]]) -> Vec<u8> {
-    let mut digest = Sha256::new();
-    for part in std::iter::once(kind.as_bytes()).chain(parts.iter().copied()) {
-        digest.update(part.len().to_be_bytes());
-        digest.update(part);
-    }
-    digest.finalize().to_vec()
+    Error::RateLimited(RateLimit { policy, rate, wait })
 }

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::store::one_time_tokens::{self, Owner, Purpose, Token};
 use crate::store::outbox;
 use crate::store::users::{self, Changes, Credentials, User};
-use crate::store::{api_tokens, known_devices, sessions, throttles};
-use crate::{names, throttle};
+use crate::store::{api_tokens, known_devices, sessions};
+use crate::throttle;
 
 /// A new password of an account, by its owner.
 #[derive(Debug)]
@@ -89,6 +89,7 @@ pub async fn reset_password(
     let user = set(connection, id, hash).await?;
     let revoked = revoke_all(connection, id).await?;
     follow_new_password(connection, &user, &devices, &revoked).await?;
+    throttle::reset_names(&mut *connection, &user).await?;
     changed_by_mail(id, client, &revoked).record(connection).await?;
     Ok(true)
 }
@@ -179,15 +180,12 @@ pub(super) async fn follow_new_password(
     Ok(outbox::insert_to_owner(connection, Some(user.id), kind, &json!(revoked)).await?)
 }
 
-/// Forgets all devices but `kept_devices`, voids the mails that open the account, and resets the limits
-/// on guesses at the old password.
+/// Forgets all devices but `kept_devices`, and voids the mails that open the account.
 async fn void_old_password(
     connection: &mut PgConnection,
     user: &User,
     kept_devices: &[Vec<u8>],
 ) -> Result<()> {
     known_devices::forget(&mut *connection, user.id, kept_devices).await?;
-    super::email::void_mails(connection, user).await?;
-    let names = names::identifiers(user.username.as_deref(), user.email.as_deref());
-    Ok(throttles::clear(&mut *connection, &throttle::account_keys(names), None).await?)
+    super::email::void_mails(connection, user).await
 }

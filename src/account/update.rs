@@ -65,6 +65,7 @@ pub async fn update(
     }
     if has_new_password {
         password::follow_new_password(connection, &user, &[], &revoked).await?;
+        throttle::reset_names(&mut *connection, &user).await?;
         let changed = event(Kind::PasswordChanged, client, id, actor);
         changed.details(json!(revoked)).record(&mut *connection).await?;
     }

@@ -1,7 +1,7 @@
 //! Whether a name and a password open an account.
 
 use secrecy::SecretString;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::audit::{Event, Kind};
@@ -14,7 +14,7 @@ use crate::state::App;
 use crate::store;
 use crate::store::outbox::{self, NewMail};
 use crate::store::users::{self, Credentials};
-use crate::throttle::{self, Attempt, Success};
+use crate::throttle::{self, Attempt, PasswordUse};
 
 /// Checks a name and a password, within the limits on guessing, and writes down if they are not right.
 ///
@@ -28,15 +28,15 @@ pub async fn verify(
     client: &Client,
     identifier: &Identifier,
     password: &SecretString,
-    success: Success,
+    used: PasswordUse,
 ) -> Result<(Credentials, Option<String>)> {
-    let hasher = throttle::hasher(app, client);
-    hasher.admit().await?;
+    let hasher = app.hasher.for_client(client);
+    let place = hasher.admit().await?;
     // Before the account is looked for: a refusal must take no longer when there is one.
-    let attempt = Attempt::to_log_in(app, client, identifier, success).await?;
+    let attempt = Attempt::to_log_in(app, client, identifier).await?;
     let is_last = attempt.is_last;
     let credentials = users::find_credentials(&app.pool, identifier).await?;
-    let verdict = attempt.verify(&hasher, password, credentials.as_ref()).await?;
+    let verdict = attempt.verify((&hasher, place), password, credentials.as_ref(), used).await?;
     let user_id = credentials.as_ref().map(|credentials| credentials.user_id);
     let error = match (verdict, credentials) {
         (Verdict::Right { rehashed }, Some(credentials)) if credentials.is_active => {
@@ -54,11 +54,9 @@ pub async fn verify(
     };
     let failed = Event::new(Kind::LoginFailed, client).details(json!({"code": error.code()}));
     let failed = user_id.into_iter().fold(failed, Event::to);
-    if is_last && matches!(error, Error::InvalidCredentials) {
-        tell_of_lock(app, &failed, identifier, user_id).await?;
-    } else {
-        failed.record(&app.pool).await?;
-    }
+    let exhausts = is_last && matches!(error, Error::InvalidCredentials);
+    let notice = exhausts.then(|| (identifier.as_str().as_bytes(), json!({})));
+    record_failure(app, &failed, user_id, notice).await?;
     Err(error)
 }
 
@@ -70,21 +68,24 @@ async fn mail_again(app: &App, client: &Client, user_id: Uuid, email: &str) -> R
     }
 }
 
-/// Writes down the wrong password that used up the limit, and tells the owner of the account, if there
-/// is one. The same is done if there is none, so that its time tells nothing.
-async fn tell_of_lock(
+/// Records a wrong password. One that exhausts a limit has a `notice`: whom it concerns, for the limit of
+/// one a day, and the details of the email to the owner. A name without account takes the same steps, so
+/// that its time tells nothing.
+///
+/// # Errors
+/// Those of the database.
+pub async fn record_failure(
     app: &App,
     failed: &Event<'_>,
-    identifier: &Identifier,
     user_id: Option<Uuid>,
+    notice: Option<(&[u8], Value)>,
 ) -> Result<()> {
+    let Some((whom, details)) = notice else { return Ok(failed.record(&app.pool).await?) };
     let mut transaction = store::begin(&app.pool).await?;
     failed.record(&mut *transaction).await?;
     let kind = outbox::MailKind::AccountLocked;
-    if throttle::may_tell(&mut transaction, &app.config, kind, identifier.as_str().as_bytes())
-        .await?
-    {
-        outbox::insert_to_owner(&mut *transaction, user_id, kind, &json!({})).await?;
+    if throttle::may_tell(&mut transaction, &app.config, kind, whom).await? {
+        outbox::insert_to_owner(&mut *transaction, user_id, kind, &details).await?;
     }
     Ok(transaction.commit().await?)
 }

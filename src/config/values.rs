@@ -210,6 +210,12 @@ impl Rate {
         rate().ok_or("a number and a duration, such as 10/15m".to_owned())
     }
 
+    /// So many times as much in the same time.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Self {
+        Self { burst: self.burst.saturating_mul(factor), interval: self.interval / factor }
+    }
+
     /// How long it takes to fill up from nothing.
     #[must_use]
     pub fn window(self) -> Duration {
@@ -249,6 +255,7 @@ mod tests {
             (Duration::from_secs(900), Duration::from_secs(810))
         );
         assert_eq!(Rate::parse(" 1 / 1h ").unwrap().slack(), Duration::ZERO);
+        assert_eq!(rate.times(4), Rate::parse("40/15m").unwrap());
         for text in
             ["", "10", "0/1m", "-1/1m", "1/", "/1m", "1.5/1m", "1/0s", "1000000/1s", "2000000/1d"]
         {

@@ -21,7 +21,7 @@ pub(super) async fn letter(app: &App, service: &str, mail: &Mail) -> Result<Opti
         MailKind::NewDevice => Some(Letter::new_device(service, at, &mail.details)),
         MailKind::EmailChangeRequested => Some(Letter::email_change_requested(service, at)),
         MailKind::EmailChanged => Some(Letter::email_changed(service, at)),
-        MailKind::AccountLocked => Some(Letter::account_locked(service, at)),
+        MailKind::AccountLocked => Some(Letter::account_locked(service, at, &mail.details)),
         MailKind::AccessReset => Some(Letter::access_reset(service, at)),
         MailKind::ResetPassword => {
             let made = secrets(app, mail, Purpose::ResetPassword).await?;
@@ -65,7 +65,8 @@ impl Secrets {
 /// is for nobody, or void, or not the latest.
 async fn secrets(app: &App, mail: &Mail, purpose: Purpose) -> Result<Option<Secrets>> {
     let (token, code) = (OneTimeSecret::generate(), Code::generate());
-    let code_hash = code.hash(&app.hasher, purpose, &mail.email).await?;
+    let place = app.hasher.admit().await?;
+    let code_hash = code.hash((&app.hasher, place), purpose, &mail.email).await?;
     let mut transaction = store::begin(&app.pool).await?;
     let Some(owner) = owner(&mut transaction, mail, purpose).await? else { return Ok(None) };
     let (email, mail_id) = (&mail.email, mail.id);

@@ -209,17 +209,28 @@ impl Letter {
         )
     }
 
-    /// Wrong passwords have used up the limit on them.
+    /// Wrong passwords have exhausted a limit; `details` tell whether a logged-in session gave them.
     #[must_use]
-    pub fn account_locked(service: &str, at: OffsetDateTime) -> Self {
-        Self::notice(
-            "Too many wrong passwords",
-            [
-                format!("On {}, somebody gave wrong passwords for your account at {service} so often that it takes no more for some minutes.", moment(at)),
-                "Devices that you have logged in with before are not kept out.".to_owned(),
-                "If it was not you, you need not do anything, as long as your password is hard to guess and used nowhere else.".to_owned(),
-            ],
-        )
+    pub fn account_locked(service: &str, at: OffsetDateTime, details: &Value) -> Self {
+        let subject = "Too many wrong passwords";
+        let moment = moment(at);
+        if details["logged_in"] == true {
+            return Self::notice(
+                subject,
+                [
+                    format!(
+                        "On {moment}, wrong passwords for your account at {service} exhausted a limit. At least one came from somebody who is logged in to your account."
+                    ),
+                    "If it was not you, change your password and log out all other devices."
+                        .to_owned(),
+                ],
+            );
+        }
+        Self::notice(subject, [
+            format!("On {moment}, somebody entered a wrong password for your account at {service} many times. Unknown devices have to wait some minutes before they can log in."),
+            "Devices that you have logged in with before are not affected.".to_owned(),
+            "If it was not you, you need not do anything, as long as your password is hard to guess and used nowhere else.".to_owned(),
+        ])
     }
 
     /// A login by an emailed code has revoked all other access.

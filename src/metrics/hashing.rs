@@ -6,9 +6,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-/// The first bound of what hashing takes, in seconds, and how many follow, each twice the one before: up to 4 s.
+/// The first bound of what hashing takes, in seconds, and how many follow, each twice the one before: up to 16 s.
 const FIRST_BOUND: f64 = 0.001;
-const BOUNDS: u16 = 13;
+const BOUNDS: u16 = 15;
 
 /// Hashing; a clone counts into the same.
 #[derive(Clone, Debug)]

@@ -27,7 +27,7 @@ use crate::state::App;
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, User};
 use crate::telemetry::RequestContext;
-use crate::throttle::Success;
+use crate::throttle::PasswordUse;
 use crate::token::DeviceSecret;
 
 /// Who logs in, and how the session is to be. Exactly one of `identifier`, `username` and `email`
@@ -113,7 +113,7 @@ async fn log_in(
     let wanted = Wanted::new(app, login.transport, login.remember, login.remember_for.as_deref())?;
     let identifier = login.identifier()?;
     let (verified, rehashed) =
-        auth::verify(app, &client, &identifier, &login.password, Success::Clears).await?;
+        auth::verify(app, &client, &identifier, &login.password, PasswordUse::LogIn).await?;
     let begin = wanted.begin(&client, replaces.as_ref(), Some(verified.user_id));
     session::begin(app, begin, async |connection| {
         let version = verified.credential_version;

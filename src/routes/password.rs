@@ -16,7 +16,7 @@ use crate::state::App;
 use crate::store::one_time_tokens::{Owner, Purpose};
 use crate::store::outbox::{MailKind, NewMail};
 use crate::store::users;
-use crate::{account, mail, names, schemas, store, throttle};
+use crate::{account, mail, names, schemas, store};
 
 /// Where the mail is to go.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -92,7 +92,7 @@ pub(super) async fn reset_password(
     let token = found.ok_or_else(|| proof.refused())?;
     let Owner::User(id) = token.owner else { return Err(proof.refused()) };
     let user = users::find(&app.pool, id).await?.ok_or_else(|| proof.refused())?;
-    let hasher = throttle::hasher(&app, &client);
+    let hasher = app.hasher.for_client(&client);
     let hash = hasher.hash_new(NewPassword { field, password, names: user.names() }).await?;
     let mut transaction = store::begin(&app.pool).await?;
     if !account::reset_password(&mut transaction, &token, hash, &client).await? {

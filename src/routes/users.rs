@@ -151,13 +151,13 @@ pub(super) async fn create_user(
     let (transport, remember) = (request.transport, request.remember);
     let wanted = Wanted::new(&app, transport, remember, request.remember_for.as_deref())?;
     let new = request.check(&app, admin.is_none())?;
-    let hasher = throttle::hasher(&app, &client);
-    hasher.admit().await?;
+    let hasher = app.hasher.for_client(&client);
+    let place = hasher.admit().await?;
     if admin.is_none() {
         throttle::count_name(&app, &client).await?;
     }
     let (field, password, names) = ("password", &request.password, new.names());
-    let hash = hasher.hash_new(NewPassword { field, password, names }).await?;
+    let hash = hasher.hash_new_at(place, NewPassword { field, password, names }).await?;
     if let Some(admin) = admin {
         return make_as_admin(&app, &client, &admin, &new, &hash).await;
     }

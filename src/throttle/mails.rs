@@ -4,23 +4,22 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::{key, network, take};
+use super::{buckets, take};
 use crate::client::Client;
 use crate::config::{Config, Rate};
 use crate::error::Result;
 use crate::state::App;
 use crate::store::outbox::MailKind;
-use crate::store::throttles::{self, Bucket};
+use crate::store::throttles;
 
-/// How often an owner is told that strangers have used up the limit on a name, however long they go on.
+/// How often an owner is notified that strangers have exhausted the limit on a name.
 const LOCK_NOTICES: Rate = Rate { burst: 1, interval: Duration::from_secs(24 * 60 * 60) };
 
-/// Counts a mail that somebody asks for, whoever they are, in the transaction in which it is queued: one
-/// that is not does not count. Each address has a limit for each kind of mail, whether or not an account
-/// has it.
+/// Counts a requested mail in the transaction that queues it, so that one that is not queued does not
+/// count. Each address has a limit for each kind of mail, whether or not an account has it.
 ///
 /// # Errors
-/// `RateLimited`; `DatabaseUnavailable` when the limit cannot be asked.
+/// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
 pub async fn count_mail(
     connection: &mut PgConnection,
     app: &App,
@@ -28,22 +27,18 @@ pub async fn count_mail(
     kind: MailKind,
     email: &str,
 ) -> Result<()> {
-    if !app.config.throttle.is_on() {
+    let config = &app.config;
+    if !config.throttle.is_on() {
         return Ok(());
     }
-    let own = Bucket {
-        key: key("mail", &[kind.as_str().as_bytes(), email.as_bytes()]),
-        rate: app.config.throttle_mail,
-    };
-    let network = network(client).map(|network| Bucket {
-        key: key("mail network", &[network.as_bytes()]),
-        rate: app.config.throttle_mail_network,
-    });
-    take(app, connection, "mail", &own, network.as_ref()).await.map(drop)
+    let address = buckets::mail(config, kind.as_str(), email);
+    let networks = buckets::networks(client, &buckets::MAILED, config.throttle_mail_network);
+    let buckets: Vec<_> = std::iter::once(address).chain(networks).collect();
+    take(app, connection, &buckets).await.map(drop)
 }
 
-/// Whether somebody may be told once more of what others bring about. `whom` names them among all who
-/// are told of it, or would be if they had an account.
+/// Takes an allowance to notify an owner of what others cause; `false` if none is left. `owner` names
+/// the owner among all, also if there is no such account.
 ///
 /// # Errors
 /// Those of the database.
@@ -51,12 +46,15 @@ pub async fn may_tell(
     connection: &mut PgConnection,
     config: &Config,
     kind: MailKind,
-    whom: &[u8],
+    owner: &[u8],
 ) -> sqlx::Result<bool> {
+    if !config.throttle.is_on() {
+        return Ok(true);
+    }
     let rate = match kind {
         MailKind::AccountLocked => LOCK_NOTICES,
         _ => config.throttle_mail,
     };
-    let bucket = Bucket { key: key("notice", &[kind.as_str().as_bytes(), whom]), rate };
-    Ok(!config.throttle.is_on() || throttles::take(connection, &bucket, None).await?.own)
+    let notice = buckets::notice(kind.as_str(), owner, rate);
+    Ok(throttles::take(connection, &[notice]).await?.iter().all(|result| result.taken))
 }

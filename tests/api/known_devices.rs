@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::TestApp;
 use crate::app::PASSWORD;
-use crate::throttle::{rate, right, use_up};
+use crate::throttle::{many_logins, rate, right, use_up};
 
 #[tokio::test]
 async fn a_stranger_does_not_lock_the_owner_out() {
@@ -89,7 +89,7 @@ async fn an_app_that_changes_its_password_stays_known_by_another_secret() {
 
 #[tokio::test]
 async fn a_client_is_known_by_a_secret_that_is_ours_and_stored_hashed() {
-    let app = TestApp::start().await;
+    let app = TestApp::with(many_logins).await;
     let user = app.user().await;
     let registered = app.anonymous().post("/login", right(user.username())).await.status(200);
     let secret = registered.set_cookie("portcullis-device").expect("a cookie");

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::TestApp;
 use crate::app::Client;
-use crate::throttle::right;
+use crate::throttle::{many_logins, rate, right};
 
 /// What the median and the 99th percentile must stay below, other tests being at work as well. Who had
 /// to wait for a hash or for a slow connection would wait longer.
@@ -79,6 +79,7 @@ async fn a_network_that_logs_in_without_pause_leaves_turns_to_others() {
     let (stranger, user) = (cheap.user().await, cheap.user().await);
     let mut config = cheap.config.clone();
     config.bcrypt_cost = 12;
+    many_logins(&mut config);
     config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     // Both have hashes of the cost that is made now.
     let app = cheap.replica_with(config).await;
@@ -99,6 +100,7 @@ async fn a_network_that_logs_in_without_pause_leaves_turns_to_others() {
         });
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
     let (mut in_turn, mut busy) = (0, 0);
     for _ in 0..5 {
         let login = from("198.51.100.1").post("/login", right(user.username())).await;
@@ -107,9 +109,10 @@ async fn a_network_that_logs_in_without_pause_leaves_turns_to_others() {
             _ => drop((login.problem(503, "busy"), busy += 1)),
         }
     }
+    let took = start.elapsed();
     stop.store(true, Ordering::Relaxed);
     storm.join_all().await;
-    println!("{in_turn} logins of another network in turn, {busy} not");
+    println!("{in_turn} logins of another network in turn, {busy} not, in {took:?}");
     assert!(in_turn >= 3, "{in_turn}");
 }
 
@@ -119,6 +122,7 @@ async fn a_storm_of_logins_is_shed_and_does_not_slow_who_is_logged_in() {
     let user = cheap.user().await;
     let mut config = cheap.config.clone();
     config.bcrypt_cost = 12;
+    config.password_queue_wait = Duration::from_secs(2);
     let app = cheap.replica_with(config).await;
     let user = user.to(&app);
     let idle = me(&user, 300).await;
@@ -157,4 +161,94 @@ async fn a_storm_of_logins_is_shed_and_does_not_slow_who_is_logged_in() {
     assert!(looked_at > 0 && shed > 0, "{looked_at} {shed}");
     println!("/me (median, p99) {stormy:?} in a storm of {} logins, {idle:?} without", cores * 32);
     assert!(stormy.0 < USUAL && stormy.1 < BEARABLE, "{stormy:?} {idle:?}");
+}
+
+/// What came of people who log in at the same moment.
+#[derive(Debug, Default)]
+struct Burst {
+    logged_in: Vec<Duration>,
+    rejected: Vec<Duration>,
+}
+
+impl Burst {
+    /// Logs in each of these accounts once, all at the same moment.
+    async fn of(app: &TestApp, network: &str, accounts: &[String]) -> Self {
+        let mut logins = JoinSet::new();
+        for (n, account) in accounts.iter().enumerate() {
+            let client = app.anonymous().with("x-forwarded-for", &format!("{network}.{n}"));
+            let login = right(account);
+            logins.spawn(async move {
+                let start = Instant::now();
+                let answer = client.post("/login", login).await;
+                (answer, start.elapsed())
+            });
+        }
+        let mut burst = Self::default();
+        for (answer, took) in logins.join_all().await {
+            match answer.code {
+                200 => burst.logged_in.push(took),
+                _ => drop((answer.problem(503, "busy"), burst.rejected.push(took))),
+            }
+        }
+        burst
+    }
+
+    fn slowest(times: &[Duration]) -> Duration {
+        times.iter().copied().max().unwrap_or_default()
+    }
+}
+
+/// Measures at full cost, so it needs a release build and an idle machine:
+/// `cargo test --release --locked --test api people_who_log_in_at_once -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "takes half a minute of an idle machine; run it in a release build"]
+async fn people_who_log_in_at_once_wait_their_turn_or_are_rejected_at_once() {
+    let cheap = TestApp::with(|config| config.throttle_registration = rate("1000/1h")).await;
+    let mut people = vec![];
+    for _ in 0..204 {
+        people.push(cheap.user().await.username().to_owned());
+    }
+    let user = cheap.user().await;
+    // A hash of the full cost for all of them, since a login with a cheaper one would replace it.
+    let mut config = cheap.config.clone();
+    config.bcrypt_cost = 12;
+    config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let app = cheap.replica_with(config).await;
+    app.anonymous().post("/login", right(&people[0])).await.ok();
+    let copy = format!(
+        "update users set password_hash = (select password_hash from users where username = '{}')",
+        people[0]
+    );
+    app.sql(&copy).await;
+    let user = user.to(&app);
+    me(&user, 100).await;
+    let idle = me(&user, 300).await;
+    println!("/me (median, p99) {idle:?} on an idle service");
+    for many in [16, 64, 200] {
+        let others = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Burst::of(&app, "198.51.100", &people[200..204]).await
+        };
+        let asked = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            me(&user, if many == 16 { 100 } else { 300 }).await
+        };
+        let burst = Burst::of(&app, "203.0.113", &people[..many]);
+        let (burst, others, busy) = tokio::join!(burst, others, asked);
+        println!(
+            "{many} at once: {} logged in, the last after {:?}; {} rejected, the last after {:?}; \
+             4 of another network logged in, the last after {:?}; /me (median, p99) {busy:?}",
+            burst.logged_in.len(),
+            Burst::slowest(&burst.logged_in),
+            burst.rejected.len(),
+            Burst::slowest(&burst.rejected),
+            Burst::slowest(&others.logged_in),
+        );
+        assert!(many != 16 || burst.rejected.is_empty(), "{burst:?}");
+        assert!(Burst::slowest(&burst.logged_in) < Duration::from_millis(11_000), "{burst:?}");
+        assert!(Burst::slowest(&burst.rejected) < Duration::from_millis(250), "{burst:?}");
+        assert_eq!(others.logged_in.len(), 4);
+        assert!(Burst::slowest(&others.logged_in) < Duration::from_secs(3), "{others:?}");
+        assert!(many != 64 || busy.1 < idle.1 * 3, "{busy:?} {idle:?}");
+    }
 }

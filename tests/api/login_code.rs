@@ -157,6 +157,27 @@ async fn guesses_are_limited_over_replicas_and_a_newer_code_gives_no_more() {
 }
 
 #[tokio::test]
+async fn a_correct_code_of_an_unknown_device_allows_no_more_wrong_ones() {
+    let mailbox = Mailbox::start().await;
+    let app = start(&mailbox).await;
+    app.verified_user_at(ALICE).await;
+    let (mut checked, mut correct) = (0, 0);
+    for _ in 0..3 {
+        let device = app.anonymous();
+        let code = ask(&app, &mailbox, &device).await;
+        let verify = async |code: &str| {
+            let given = json!({"email": ALICE, "code": code});
+            device.post("/login/code/verify", given).await.code
+        };
+        for _ in 0..4 {
+            checked += usize::from(verify("0000-0000").await == 401);
+        }
+        correct += usize::from(verify(&code).await == 200);
+    }
+    assert_eq!((checked, correct), (10, 2));
+}
+
+#[tokio::test]
 async fn an_unknown_address_a_disabled_account_and_an_old_code_open_nothing() {
     let mailbox = Mailbox::start().await;
     let app = start(&mailbox).await;

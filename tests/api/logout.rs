@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::TestApp;
 use crate::app::PASSWORD;
+use crate::throttle::many_logins;
 
 #[tokio::test]
 async fn a_logout_ends_the_session_and_removes_the_cookie() {
@@ -131,7 +132,7 @@ async fn a_logout_happens_though_its_page_is_gone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_logout_holds_against_requests_in_flight_on_every_replica() {
     let rounds = std::env::var("RESURRECTION_ROUNDS").map_or(60, |rounds| rounds.parse().unwrap());
-    let app = TestApp::start().await;
+    let app = TestApp::with(many_logins).await;
     let replica = app.replica().await;
     let user = app.user().await;
     let (mut resurrected, mut in_flight) = (0, 0);

@@ -174,11 +174,12 @@ async fn the_hashing_is_told_with_those_whom_it_refused() {
     let mut config = cheap.config.clone();
     config.bcrypt_cost = 12;
     config.throttle = Switch::Off;
+    config.password_queue_wait = Duration::from_secs(5);
     let app = cheap.replica_with(config).await;
     // Its hash is of the cost that is made now, from here on.
     app.anonymous().post("/login", right(user.username())).await.ok();
     let mut logins = JoinSet::new();
-    for _ in 0..60 {
+    for _ in 0..90 {
         let client = app.anonymous();
         let login = right(user.username());
         logins.spawn(async move { client.post("/login", login).await.code });

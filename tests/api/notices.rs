@@ -107,6 +107,47 @@ async fn wrong_passwords_that_lock_an_account_are_told_once() {
 }
 
 #[tokio::test]
+async fn wrong_passwords_of_a_session_that_exhaust_its_limit_are_reported_once() {
+    let mailbox = Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |_| {}).await;
+    let alice = app.verified_user_at(ALICE).await;
+    let guess = json!({"password": "a wrong one"});
+    for _ in 0..9 {
+        alice.post("/me/reauthenticate", guess.clone()).await.problem(403, "wrong_password");
+    }
+    app.deliver().await;
+    assert_eq!(subjects(&mailbox, ALICE), [""; 0]);
+    let change = json!({"current_password": "a wrong one", "new_password": "quite another phrase"});
+    alice.put("/me/password", change).await.problem(403, "wrong_password");
+    alice.post("/me/reauthenticate", guess).await.problem(429, "rate_limited");
+    app.deliver().await;
+    assert_eq!(subjects(&mailbox, ALICE), ["Too many wrong passwords"]);
+    assert!(mailbox.to(ALICE)[0].text.contains("log out all other devices"));
+    app.sql("update throttles set full_at = full_at - interval '1 minute'").await;
+    alice.post("/me/reauthenticate", json!({"password": "a wrong one"})).await.status(403);
+    app.deliver().await;
+    assert_eq!(subjects(&mailbox, ALICE).len(), 1);
+    let failed = "audit_events where kind = 'login_failed' and details->>'code' = 'wrong_password'";
+    assert_eq!(app.count(failed).await, 11);
+}
+
+#[tokio::test]
+async fn strangers_who_exhaust_a_name_do_not_silence_the_notice_of_a_guessing_session() {
+    let mailbox = Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |_| {}).await;
+    let alice = app.verified_user_at(ALICE).await;
+    crate::throttle::use_up(&app.anonymous(), ALICE).await;
+    app.deliver().await;
+    assert_eq!(subjects(&mailbox, ALICE).len(), 1);
+    for _ in 0..10 {
+        let guess = json!({"password": "a wrong one"});
+        alice.post("/me/reauthenticate", guess).await.problem(403, "wrong_password");
+    }
+    app.deliver().await;
+    assert_eq!(subjects(&mailbox, ALICE).len(), 2);
+}
+
+#[tokio::test]
 async fn an_owner_who_mistypes_is_told_of_no_stranger() {
     let mailbox = Mailbox::start().await;
     let app = TestApp::with_mail(&mailbox, |_| {}).await;

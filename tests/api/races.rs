@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::TestApp;
 use crate::app::PASSWORD;
+use crate::throttle::many_logins;
 
 /// Wrong passwords are part of the game here.
 fn unlimited(config: &mut Config) {
@@ -94,7 +95,7 @@ async fn no_session_of_an_account_that_was_disabled_at_once_survives() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_session_that_is_revoked_stays_so_against_requests_and_renewals_in_flight() {
-    let app = TestApp::start().await;
+    let app = TestApp::with(many_logins).await;
     let replica = app.replica().await;
     let user = app.user().await;
     let (mut survivors, mut renewed) = (0, 0);
@@ -167,7 +168,7 @@ async fn two_admins_who_demote_each_other_leave_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too() {
-    let app = TestApp::start().await;
+    let app = TestApp::with(many_logins).await;
     let replica = app.replica().await;
     let user = app.user().await;
     let (mut alive, mut served) = (0, 0);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::TestApp;
 use crate::app::{Answer, Client, PASSWORD};
+use crate::smtp::Mailbox;
 
 pub fn wrong(name: &str) -> Value {
     json!({"identifier": name, "password": "a wrong password"})
@@ -44,6 +45,11 @@ pub async fn use_up(client: &Client, name: &str) {
 
 pub fn rate(text: &str) -> Rate {
     Rate::parse(text).unwrap()
+}
+
+/// For tests that log in to one account more often than people do.
+pub fn many_logins(config: &mut Config) {
+    config.throttle_logins = rate("100000/10m");
 }
 
 /// For many at once, on a machine that has other things to do.
@@ -147,37 +153,204 @@ async fn an_unknown_account_answers_as_a_known_one_until_and_after_it_is_used_up
     }
 }
 
+/// Sends wrong passwords for a name until 20 were sent, and a correct one of `owner` after each fifth,
+/// from a program without cookies. Returns how many were checked.
+async fn guesses_beside_logins(app: &TestApp, name: &str, owner: &str) -> usize {
+    let mut checked = 0;
+    for n in 0..20 {
+        if n % 5 == 0 {
+            app.anonymous().post("/login", right(owner)).await;
+        }
+        let answer = app.anonymous().post("/login", wrong(name)).await;
+        checked += usize::from(answer.code == 401);
+    }
+    checked
+}
+
 #[tokio::test]
-async fn a_login_makes_the_limits_whole_again() {
-    let app = TestApp::with(|config| config.throttle_network = rate("25/15m")).await;
+async fn logins_of_an_unknown_client_allow_strangers_no_more_guesses() {
+    let app = TestApp::start().await;
+    let (user, other) = (app.user().await, app.user().await);
+    let known = guesses_beside_logins(&app, user.username(), user.username()).await;
+    // A name without account allows as many.
+    let unknown = guesses_beside_logins(&app, "user-0123456789ab", other.username()).await;
+    assert_eq!((known, unknown), (10, 10));
+}
+
+#[tokio::test]
+async fn a_correct_password_gives_its_attempt_back_to_the_name_and_the_network() {
+    let app = TestApp::with(|config| config.throttle_network = rate("10/15m")).await;
     let replica = app.replica().await;
     let user = app.user().await;
-    for _ in 0..2 {
-        for _ in 0..9 {
-            app.anonymous().post("/login", wrong(user.username())).await.status(401);
-        }
-        // Right ones do not count at all.
-        for _ in 0..12 {
-            replica.anonymous().post("/login", right(user.username())).await.ok();
-        }
+    for _ in 0..9 {
+        app.anonymous().post("/login", wrong(user.username())).await.status(401);
     }
-    // The network has counted 18 wrong ones.
-    for i in 0..7 {
-        app.anonymous().post("/login", wrong(&format!("nobody{i}"))).await.status(401);
+    for _ in 0..12 {
+        replica.anonymous().post("/login", right(user.username())).await.ok();
     }
+    app.anonymous().post("/login", wrong("nobody")).await.status(401);
     app.anonymous().post("/login", wrong("nobody")).await.problem(429, "rate_limited");
+    app.sql("delete from throttles where full_at > now() + interval '10 minutes'").await;
+    app.anonymous().post("/login", wrong(user.username())).await.status(401);
+    app.anonymous().post("/login", wrong(user.username())).await.problem(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn a_correct_password_of_a_known_device_resets_its_own_limit_and_no_other() {
+    let app = TestApp::start().await;
+    let owner = app.user().await;
+    use_up(&app.anonymous(), owner.username()).await;
+    for _ in 0..3 {
+        for _ in 0..9 {
+            owner.post("/login", wrong(owner.username())).await.status(401);
+        }
+        owner.post("/login", right(owner.username())).await.ok();
+    }
+    app.anonymous().post("/login", wrong(owner.username())).await.problem(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn an_owners_new_password_allows_strangers_no_more_guesses() {
+    let app = TestApp::start().await;
+    let owner = app.user().await;
+    use_up(&app.anonymous(), owner.username()).await;
+    let change = json!({"current_password": PASSWORD, "new_password": "quite another phrase"});
+    owner.put("/me/password", change).await.ok();
+    app.anonymous().post("/login", wrong(owner.username())).await.problem(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn more_correct_logins_than_the_rate_are_refused_and_count_as_wrong_ones() {
+    let app = TestApp::with(|config| config.throttle_logins = rate("3/10m")).await;
+    let replica = app.replica().await;
+    let user = app.user().await;
+    for n in 0..3 {
+        let app = if n % 2 == 0 { &app } else { &replica };
+        app.anonymous().post("/login", right(user.username())).await.ok();
+    }
+    // Strangers do not see it.
+    app.anonymous()
+        .post("/login", wrong(user.username()))
+        .await
+        .problem(401, "invalid_credentials");
+    for _ in 0..9 {
+        let refused = app.anonymous().post("/login", right(user.username())).await;
+        let refused = refused.problem(429, "rate_limited");
+        assert_eq!(refused.header("ratelimit-policy"), Some(r#""logins";q=3;w=600"#));
+    }
+    // From here on they cost no hash.
+    let refused = app.anonymous().post("/login", right(user.username())).await;
+    let refused = refused.problem(429, "rate_limited");
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""account";q=10;w=600"#));
+    // The owner still changes the password, and other accounts are not affected.
+    let change = json!({"current_password": PASSWORD, "new_password": "quite another phrase"});
+    user.put("/me/password", change).await.ok();
+    let other = app.user().await;
+    other.post("/login", right(other.username())).await.ok();
+}
+
+#[tokio::test]
+async fn confirmations_of_a_session_have_a_rate_of_their_own() {
+    let app = TestApp::with(|config| config.throttle_logins = rate("3/10m")).await;
+    let (user, second) = (app.user().await, app.anonymous());
+    second.post("/login", right(user.username())).await.ok();
+    let confirm = json!({"password": PASSWORD});
+    for _ in 0..3 {
+        second.post("/me/reauthenticate", confirm.clone()).await.ok();
+    }
+    let refused = second.post("/me/reauthenticate", confirm.clone()).await;
+    let refused = refused.problem(429, "rate_limited");
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""confirmations";q=3;w=600"#));
+    user.post("/me/reauthenticate", confirm).await.ok();
+}
+
+#[tokio::test]
+async fn an_ipv6_site_has_four_times_the_limit_of_one_of_its_256_networks() {
+    let mailbox = Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |config| {
+        config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        config.throttle_network = rate("2/15m");
+        config.throttle_registration = rate("2/1h");
+        config.throttle_mail_network = rate("2/1h");
+    });
+    let app = app.await;
+    let from = |ip: String| app.anonymous().with("x-forwarded-for", &ip);
+    let call = async |kind: &str, network: usize, n: usize| {
+        let client = from(format!("2001:db8:0:{network}00::{n}"));
+        let name = format!("{kind}{network}x{n}");
+        match kind {
+            "wrong" => client.post("/login", wrong(&name)).await,
+            "claim" => client.post("/users", json!({"username": name, "password": PASSWORD})).await,
+            _ => {
+                let email = format!("{name}@example.com");
+                client.post("/password/forgot", json!({"email": email})).await
+            }
+        }
+    };
+    for (kind, status, policy, window) in [
+        ("wrong", 401, "network", 900),
+        ("claim", 201, "registration", 3600),
+        ("mail", 202, "mail_network", 3600),
+    ] {
+        let named = |answer: Answer, name: &str, quota: usize| {
+            let refused = answer.problem(429, "rate_limited");
+            let expected = format!(r#""{name}";q={quota};w={window}"#);
+            assert_eq!(refused.header("ratelimit-policy"), Some(&*expected));
+        };
+        for network in 1..=4 {
+            for n in 1..=2 {
+                call(kind, network, n).await.status(status);
+            }
+            named(call(kind, network, 3).await, policy, 2);
+        }
+        let before = app.count("throttles").await;
+        named(call(kind, 5, 1).await, &format!("{policy}_48"), 8);
+        // What the site refuses counts nowhere else.
+        assert_eq!(app.count("throttles").await, before);
+        let elsewhere = from("2001:db8:1::1".to_owned());
+        match kind {
+            "wrong" => elsewhere.post("/login", wrong("nobody")).await.status(401),
+            "claim" => {
+                let new = json!({"username": "elsewhere", "password": PASSWORD});
+                elsewhere.post("/users", new).await.status(201)
+            }
+            _ => {
+                let ask = json!({"email": "nobody@example.com"});
+                elsewhere.post("/password/forgot", ask).await.status(202)
+            }
+        };
+    }
+}
+
+#[tokio::test]
+async fn basic_has_twenty_times_the_rate_of_logins() {
+    let app = TestApp::with(|config| {
+        config.basic_auth = Switch::On;
+        config.throttle_logins = rate("1/10m");
+    });
+    let app = app.await;
+    let user = app.user().await;
+    let program = basic(&app, user.username(), PASSWORD);
+    for _ in 0..20 {
+        program.get("/me").await.ok();
+    }
+    let refused = program.get("/me").await.problem(429, "rate_limited");
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""basic";q=20;w=600"#));
+    app.anonymous().post("/login", right(user.username())).await.ok();
+}
+
+/// Somebody who sends a name and a password with each request.
+pub fn basic(app: &TestApp, name: &str, password: &str) -> Client {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
+    app.anonymous().with("authorization", &format!("Basic {text}"))
 }
 
 #[tokio::test]
 async fn basic_is_limited_like_a_login() {
     let app = TestApp::with(|config| config.basic_auth = Switch::On).await;
     let user = app.user().await;
-    let basic = |password: &str| {
-        use base64::Engine as _;
-        let text = format!("{}:{password}", user.username());
-        let text = base64::engine::general_purpose::STANDARD.encode(text);
-        app.anonymous().with("authorization", &format!("Basic {text}"))
-    };
+    let basic = |password: &str| basic(&app, user.username(), password);
     for _ in 0..12 {
         basic(PASSWORD).get("/me").await.ok();
     }
@@ -213,6 +386,67 @@ async fn a_session_that_guesses_its_password_is_limited_and_no_other() {
     let refused = refused.problem(429, "rate_limited");
     assert_eq!(refused.header("ratelimit-policy"), Some(r#""session";q=10;w=600"#));
     owner.post("/me/reauthenticate", right_one).await.ok();
+}
+
+#[tokio::test]
+async fn several_sessions_of_an_account_share_a_limit_on_wrong_passwords() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let sessions = [app.anonymous(), app.anonymous(), app.anonymous(), app.anonymous()];
+    for session in &sessions {
+        session.post("/login", right(user.username())).await.ok();
+    }
+    let guess = json!({"password": "a wrong password"});
+    let (mut checked, mut policies) = (0, vec![]);
+    for session in &sessions {
+        for _ in 0..11 {
+            let answer = session.post("/me/reauthenticate", guess.clone()).await;
+            match answer.code {
+                403 => checked += 1,
+                _ => {
+                    let refused = answer.problem(429, "rate_limited");
+                    policies.push(refused.header("ratelimit-policy").unwrap().to_owned());
+                }
+            }
+        }
+    }
+    assert_eq!(checked, 20);
+    assert_eq!(policies.first().unwrap(), r#""session";q=10;w=600"#);
+    assert_eq!(policies.last().unwrap(), r#""reauthentication";q=20;w=600"#);
+    // They were guesses at the name, too.
+    let refused = app.anonymous().post("/login", wrong(user.username())).await;
+    let refused = refused.problem(429, "rate_limited");
+    assert_eq!(refused.header("ratelimit-policy"), Some(r#""account";q=10;w=600"#));
+}
+
+#[tokio::test]
+async fn a_correct_confirmation_gives_its_attempt_back() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    for _ in 0..9 {
+        let guess = json!({"password": "a wrong password"});
+        user.post("/me/reauthenticate", guess).await.problem(403, "wrong_password");
+    }
+    for _ in 0..5 {
+        user.post("/me/reauthenticate", json!({"password": PASSWORD})).await.ok();
+    }
+    let left = wrong(user.username());
+    app.anonymous().post("/login", left.clone()).await.problem(401, "invalid_credentials");
+    app.anonymous().post("/login", left).await.problem(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn strangers_who_exhaust_a_name_do_not_keep_its_owner_from_confirming() {
+    let app = TestApp::start().await;
+    let owner = app.user().await;
+    use_up(&app.anonymous(), owner.username()).await;
+    owner.post("/me/reauthenticate", json!({"password": PASSWORD})).await.ok();
+    let guess = json!({"password": "a wrong password"});
+    owner.post("/me/reauthenticate", guess).await.problem(403, "wrong_password");
+    let change = json!({"current_password": PASSWORD, "new_password": "quite another phrase"});
+    owner.put("/me/password", change).await.ok();
+    // And gave nothing back that it did not take.
+    app.anonymous().post("/login", wrong(owner.username())).await.problem(429, "rate_limited");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -298,8 +532,13 @@ async fn a_try_that_was_shed_does_not_count() {
     let cheap = TestApp::start().await;
     let user = cheap.user().await;
     let (throttle_account, throttle_network) = (rate("1000/1h"), rate("1000/1h"));
-    let costly =
-        Config { bcrypt_cost: 14, throttle_account, throttle_network, ..cheap.config.clone() };
+    let costly = Config {
+        bcrypt_cost: 14,
+        password_queue_wait: Duration::from_secs(2),
+        throttle_account,
+        throttle_network,
+        ..cheap.config.clone()
+    };
     cheap.sql("delete from throttles").await;
     let app = cheap.replica_with(costly).await;
     let cores = std::thread::available_parallelism().unwrap().get();

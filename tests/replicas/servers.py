@@ -21,6 +21,7 @@ class Replica(Service):
             "PORTCULLIS_TRUSTED_PROXIES": "127.0.0.1",
             # Limits are counted, and not reached.
             "PORTCULLIS_THROTTLE_REGISTRATION": "10000/1m",
+            "PORTCULLIS_THROTTLE_LOGINS": "10000/1m",
         }
         super().__init__(directory, free_port(), settings, name)
 

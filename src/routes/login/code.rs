@@ -28,7 +28,7 @@ use crate::store::outbox::{MailKind, NewMail};
 use crate::store::sessions::Transport;
 use crate::store::users;
 use crate::token::{HeldSecrets, LoginRequest, LoginRequestSecret, OneTimeSecret};
-use crate::{account, mail, names, schemas, throttle};
+use crate::{account, mail, names, schemas};
 
 /// Where the code is to go.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -198,7 +198,7 @@ impl VerifyLoginCode {
 async fn unknown_password(app: &App, client: &Client) -> Result<String> {
     let password = SecretString::from(OneTimeSecret::generate().expose());
     let new = NewPassword { field: "code", password: &password, names: vec![] };
-    throttle::hasher(app, client).hash_new(new).await
+    app.hasher.for_client(client).hash_new(new).await
 }
 
 /// Writes down that a code let nobody in, whether or not an account has the address.

@@ -4,11 +4,12 @@ use axum::extract::State;
 use axum::response::Response;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::account::{self, ChosenPassword};
 use crate::audit::{Event, Kind};
-use crate::auth::{CurrentSession, LimitedSession};
+use crate::auth::{self, CurrentSession, LimitedSession};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
@@ -18,7 +19,7 @@ use crate::routes::login::{LoggedIn, logged_in};
 use crate::session::{self, Begun};
 use crate::state::App;
 use crate::store::users::{self, Credentials};
-use crate::throttle::{self, Attempt};
+use crate::throttle::{Attempt, PasswordUse};
 
 /// The password, once more.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -120,7 +121,7 @@ async fn renew(
     new: Option<Wish<'_>>,
 ) -> Result<Begun> {
     let own = current.live.session.id;
-    let hasher = throttle::hasher(app, client);
+    let hasher = app.hasher.for_client(client);
     let verified = verify(app, &hasher, current, password, client).await?;
     let chosen = match new {
         Some(new) => {
@@ -142,7 +143,7 @@ async fn renew(
     }
 }
 
-/// Checks the password of somebody who is logged in, and writes down if it is wrong.
+/// Checks the password of a logged-in user. Records a wrong one as a failed login.
 async fn verify(
     app: &App,
     hasher: &Hasher,
@@ -150,19 +151,23 @@ async fn verify(
     password: &SecretString,
     client: &Client,
 ) -> Result<Credentials> {
-    hasher.admit().await?;
-    let id = current.live.user.id;
-    let credentials = users::find_credentials_of(&app.pool, id).await?;
+    let place = hasher.admit().await?;
+    let (user, session) = (&current.live.user, &current.live.session);
+    let credentials = users::find_credentials_of(&app.pool, user.id).await?;
     let credentials = credentials.ok_or(Error::SessionExpired)?;
-    let attempt = Attempt::to_confirm(app, current.live.session.id).await?;
-    match attempt.verify(hasher, password, Some(&credentials)).await? {
-        Verdict::Right { .. } => Ok(credentials),
-        Verdict::Wrong => {
-            let failed = Event::new(Kind::LoginFailed, client).by_own(id);
-            failed.session(current.live.session.id).record(&app.pool).await?;
-            Err(Error::WrongPassword)
-        }
+    let attempt = Attempt::to_confirm(app, current).await?;
+    let (is_last, used) = (attempt.is_last, PasswordUse::Confirm(session.id));
+    let verdict = attempt.verify((hasher, place), password, Some(&credentials), used).await?;
+    if matches!(verdict, Verdict::Right { .. }) {
+        return Ok(credentials);
     }
+    let error = Error::WrongPassword;
+    let failed = Event::new(Kind::LoginFailed, client).by_own(user.id).session(session.id);
+    let failed = failed.details(json!({"code": error.code()}));
+    // By the account and not by its name: strangers who exhaust the name would silence this notice.
+    let notice = is_last.then(|| (&user.id.as_bytes()[..], json!({"logged_in": true})));
+    auth::record_failure(app, &failed, Some(user.id), notice).await?;
+    Err(error)
 }
 
 #[cfg(test)]
@@ -175,7 +180,8 @@ mod tests {
     fn debug_shows_no_secret() {
         let given = json!({"current_password": "hunter2", "new_password": "hunter2"});
         let change: ChangePassword = from_value(given).unwrap();
-        let again: Reauthenticate = from_value(json!({"password": "hunter2"})).unwrap();
+        let again: Reauthenticate =
+            from_value(json!({"password": "hunter2"})).unwrap();
         assert!(!format!("{change:?} {again:?}").contains("hunter2"));
     }
 }
