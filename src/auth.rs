@@ -126,8 +126,13 @@ impl CurrentUser {
             Credential::Basic(given) => {
                 let (identifier, password) = given.ok_or(Error::InvalidCredentials)?;
                 let Ok(client) = Client::from_request_parts(parts, app).await;
-                let (credentials, rehashed) =
-                    verify(app, &client, &identifier, &password, PasswordUse::Basic).await?;
+                let verified =
+                    verify(app, &client, &identifier, &password, PasswordUse::Basic).await;
+                // A correct one is no login, and would count with every request.
+                if verified.is_err() {
+                    app.metrics.count_login(&verified);
+                }
+                let (credentials, rehashed) = verified?;
                 if let Some(rehashed) = rehashed {
                     users::rehash(&app.pool, &credentials, &rehashed).await?;
                 }

@@ -17,9 +17,9 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use crate::TestApp;
-use crate::app::Answer;
+use crate::app::{Answer, PASSWORD};
 use crate::smtp::{Failure, Mailbox};
-use crate::throttle::{right, use_up, wrong};
+use crate::throttle::{basic, right, use_up, wrong};
 
 /// How long the service may take to tell what is going on.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -165,6 +165,23 @@ async fn logins_by_a_code_are_logins() {
     let series = series(&app).await;
     assert_eq!(series.of(r#"portcullis_logins_total{outcome="success"}"#), 1.0);
     assert_eq!(series.of(r#"portcullis_logins_total{outcome="invalid_credentials"}"#), 1.0);
+}
+
+#[tokio::test]
+async fn wrong_passwords_given_by_basic_are_counted_as_failed_logins() {
+    let app = TestApp::with(|config| {
+        config.metrics_listen = Some(([127, 0, 0, 1], 0).into());
+        config.basic_auth = Switch::On;
+    });
+    let app = app.await;
+    let user = app.user().await;
+    basic(&app, user.username(), PASSWORD).get("/me").await.ok();
+    for _ in 0..3 {
+        basic(&app, user.username(), "a wrong one").get("/me").await.status(401);
+    }
+    let series = series(&app).await;
+    assert_eq!(series.of(r#"portcullis_logins_total{outcome="invalid_credentials"}"#), 3.0);
+    assert_eq!(series.of(r#"portcullis_logins_total{outcome="success"}"#), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
