@@ -178,7 +178,7 @@ impl Login {
     }
 }
 
-/// Lets accounts know the client by what an app keeps and sends.
+/// Recognises the client by the device token that an app stores and sends.
 pub(super) fn know_by(client: &mut Client, device_token: Option<&SecretString>) {
     let given = device_token.map(SecretString::expose_secret);
     if let Some(device) = given.and_then(DeviceSecret::parse) {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::TestApp;
 use crate::app::PASSWORD;
+use crate::smtp::Mailbox;
 use crate::throttle::{many_logins, rate, right, use_up};
 
 #[tokio::test]
@@ -84,6 +85,39 @@ async fn an_app_that_changes_its_password_stays_known_by_another_secret() {
     login["password"] = json!(new);
     app.anonymous().post("/login", login.clone()).await.problem(429, "rate_limited");
     login["device_token"] = json!(device_token);
+    app.anonymous().post("/login", login).await.ok();
+}
+
+#[tokio::test]
+async fn an_app_that_confirms_its_password_with_its_device_token_is_no_new_device() {
+    let mailbox = Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |_| {}).await;
+    let alice = app.verified_user_at("alice@example.com").await;
+    let login =
+        json!({"identifier": "alice@example.com", "password": PASSWORD, "transport": "token"});
+    let login = app.anonymous().post("/login", login).await.status(200);
+    app.deliver().await;
+    let (received, devices) = (mailbox.received().len(), app.count("known_devices").await);
+    let mut phone = app.with_token(&login.token());
+    let device_token = login.body["device_token"].clone();
+    for _ in 0..3 {
+        let confirm = json!({"password": PASSWORD, "device_token": device_token});
+        let confirmed = phone.post("/me/reauthenticate", confirm).await.status(200);
+        assert_eq!(confirmed.body["device_token"], Value::Null, "the one it has is valid");
+        phone = app.with_token(&confirmed.token());
+    }
+    app.deliver().await;
+    assert_eq!((mailbox.received().len(), app.count("known_devices").await), (received, devices));
+    let new = "quite another phrase";
+    let change =
+        json!({"current_password": PASSWORD, "new_password": new, "device_token": device_token});
+    let changed = phone.put("/me/password", change).await.ok();
+    assert_eq!(changed["device_token"], Value::Null);
+    // The account still knows it, and no other.
+    assert_eq!(app.count(&format!("known_devices where user_id = '{}'", alice.id())).await, 1);
+    use_up(&app.anonymous(), "alice@example.com").await;
+    let login =
+        json!({"identifier": "alice@example.com", "password": new, "device_token": device_token});
     app.anonymous().post("/login", login).await.ok();
 }
 

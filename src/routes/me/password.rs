@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::extract::Json;
 use crate::password::{Hasher, NewPassword, Verdict};
 use crate::problem_examples::{problems, rate_limited};
-use crate::routes::login::{LoggedIn, logged_in};
+use crate::routes::login::{LoggedIn, know_by, logged_in};
 use crate::session::{self, Begun};
 use crate::state::App;
 use crate::store::users::{self, Credentials};
@@ -29,6 +29,10 @@ pub(crate) struct Reauthenticate {
     /// Your password.
     #[schema(value_type = String, format = Password)]
     password: SecretString,
+    /// As at login: an app sends the `device_token` it has. Without it, the session counts as a new
+    /// device, and its owner is notified by email.
+    #[schema(value_type = Option<String>, format = Password)]
+    device_token: Option<SecretString>,
 }
 
 /// The password, and the one to come.
@@ -45,6 +49,9 @@ pub(crate) struct ChangePassword {
     /// Whether the account's API tokens stay valid. By default they are revoked, since they may be an intruder's.
     #[serde(default)]
     keep_api_tokens: bool,
+    /// As for `POST /me/reauthenticate`. The account forgets every other device.
+    #[schema(value_type = Option<String>, format = Password)]
+    device_token: Option<SecretString>,
 }
 
 /// The field of the password to come.
@@ -65,10 +72,11 @@ problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, rate_l
 )]
 pub(crate) async fn reauthenticate(
     State(app): State<App>,
-    client: Client,
+    mut client: Client,
     current: CurrentSession,
     Json(request): Json<Reauthenticate>,
 ) -> Result<Response> {
+    know_by(&mut client, request.device_token.as_ref());
     let begun = renew(&app, &current, &client, &request.password, None).await?;
     Ok(logged_in(begun, &app.cookies))
 }
@@ -87,13 +95,14 @@ pub(crate) async fn reauthenticate(
 )]
 pub(crate) async fn change_password(
     State(app): State<App>,
-    client: Client,
+    mut client: Client,
     LimitedSession(current): LimitedSession,
     Json(request): Json<ChangePassword>,
 ) -> Result<Response> {
     if let Some(fault) = app.hasher.fault(NEW_PASSWORD, &request.new_password) {
         return Err(Error::ValidationFailed(vec![fault]));
     }
+    know_by(&mut client, request.device_token.as_ref());
     let (password, keep_api_tokens) = (&request.new_password, request.keep_api_tokens);
     if current.live.user.must_change_password
         && password.expose_secret() == request.current_password.expose_secret()
@@ -178,10 +187,10 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let given = json!({"current_password": "hunter2", "new_password": "hunter2"});
+        let given = json!({"current_password": "hunter2", "new_password": "hunter2", "device_token": "hunter2"});
         let change: ChangePassword = from_value(given).unwrap();
         let again: Reauthenticate =
-            from_value(json!({"password": "hunter2"})).unwrap();
+            from_value(json!({"password": "hunter2", "device_token": "hunter2"})).unwrap();
         assert!(!format!("{change:?} {again:?}").contains("hunter2"));
     }
 }
