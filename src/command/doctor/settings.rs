@@ -150,7 +150,7 @@ fn proxies(config: &Config) -> Vec<Finding> {
             "PORTCULLIS_PUBLIC_URL is https and PORTCULLIS_TRUSTED_PROXIES is empty",
             "The service speaks no TLS itself, so a proxy must be in front, and without its address in \
              PORTCULLIS_TRUSTED_PROXIES all people seem to come from it: they share one limit on wrong \
-             passwords and one half of the hashing. Name the address that the service sees it come from, \
+             passwords and its turns to hash. Name the address that the service sees it come from, \
              such as PORTCULLIS_TRUSTED_PROXIES=127.0.0.1 or 10.0.0.0/8, and have it send \
              X-Forwarded-For.",
         )];
