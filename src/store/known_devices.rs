@@ -81,15 +81,15 @@ pub async fn remember(
     given: &[Vec<u8>],
     new: &[u8],
 ) -> sqlx::Result<Remembered> {
-    let known = sqlx::query!(
-        "update known_devices set last_used_at = now() where user_id = $1 and hash = any($2)",
-        user_id,
-        given,
-    )
-    .execute(&mut *connection)
-    .await?;
-    if known.rows_affected() > 0 {
-        return Ok(Remembered { is_given: false, is_stranger: false });
+    if !given.is_empty() {
+        let known = sqlx::query!(
+            "update known_devices set last_used_at = now() where user_id = $1 and hash = any($2)",
+            user_id,
+            given,
+        );
+        if known.execute(&mut *connection).await?.rows_affected() > 0 {
+            return Ok(Remembered { is_given: false, is_stranger: false });
+        }
     }
     // The subquery sees what was there before the statement.
     let remembered = sqlx::query_as!(
