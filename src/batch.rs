@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+use crate::metrics::Panics;
+use crate::supervise::{Task, catch, supervise};
 
 /// The most that one statement is asked.
 const MOST: usize = 64;
@@ -18,12 +21,14 @@ const WAITING: usize = 8192;
 /// while all of them are at work, or while there is no connection, waits, and goes together; what comes
 /// alone is done alone. If there is no connection in time, all that wait are told together.
 ///
-/// What takes longer than `patience` no longer counts as at work: it may hang, and others need not.
+/// What takes longer than `patience` no longer counts as at work: it may hang, and others need not. A panic is
+/// counted as one of the task; it fails its own batch and no other.
 pub(crate) fn start<T, C, A, F>(
+    (task, panics): (Task, &Panics),
     acquire: impl Fn() -> A + Send + Sync + 'static,
     at_once: usize,
     patience: Duration,
-    run: impl Fn(sqlx::Result<C>, Vec<T>) -> F + Send + 'static,
+    run: impl Fn(sqlx::Result<C>, Vec<T>) -> F + Send + Sync + 'static,
 ) -> Sender<T>
 where
     T: Send + 'static,
@@ -32,39 +37,62 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let (sender, waiting) = channel(WAITING);
-    tokio::spawn(gather(waiting, acquire, Arc::new(Semaphore::new(at_once)), patience, run));
+    let batches = Arc::new(Batches {
+        waiting: Mutex::new(waiting),
+        places: Arc::new(Semaphore::new(at_once)),
+        patience,
+        task,
+        panics: panics.clone(),
+        acquire,
+        run,
+    });
+    tokio::spawn(supervise(task, panics.clone(), move || Arc::clone(&batches).gather()));
     sender
 }
 
-async fn gather<T, C, A, F>(
-    mut waiting: Receiver<T>,
-    acquire: impl Fn() -> A,
+/// What outlives a panic.
+struct Batches<T, A, R> {
+    waiting: Mutex<Receiver<T>>,
     places: Arc<Semaphore>,
     patience: Duration,
-    run: impl Fn(sqlx::Result<C>, Vec<T>) -> F,
-) where
-    A: Future<Output = sqlx::Result<C>>,
-    F: Future<Output = ()> + Send + 'static,
-{
-    // The place and the connection first: who comes while there is none joins the batch.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let mut batch = Vec::new();
-        if waiting.recv_many(&mut batch, 1).await == 0 {
-            return;
+    task: Task,
+    panics: Panics,
+    acquire: A,
+    run: R,
+}
+
+impl<T, A, R> Batches<T, A, R> {
+    async fn gather<C, D, F>(self: Arc<Self>)
+    where
+        A: Fn() -> D,
+        D: Future<Output = sqlx::Result<C>>,
+        R: Fn(sqlx::Result<C>, Vec<T>) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut waiting = self.waiting.lock().await;
+        // The place and the connection first: who comes while there is none joins the batch.
+        while let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
+            let mut batch = Vec::new();
+            if waiting.recv_many(&mut batch, 1).await == 0 {
+                return;
+            }
+            let connection = (self.acquire)().await;
+            let most = if connection.is_ok() { MOST } else { WAITING };
+            while batch.len() < most
+                && let Ok(next) = waiting.try_recv()
+            {
+                batch.push(next);
+            }
+            let (task, panics, patience) = (self.task, self.panics.clone(), self.patience);
+            let work = (self.run)(connection, batch);
+            let work = async move { catch(task, &panics, work).await };
+            tokio::spawn(hold(place, patience, work));
         }
-        let connection = acquire().await;
-        let most = if connection.is_ok() { MOST } else { WAITING };
-        while batch.len() < most
-            && let Ok(next) = waiting.try_recv()
-        {
-            batch.push(next);
-        }
-        tokio::spawn(hold(place, patience, run(connection, batch)));
     }
 }
 
 /// Gives the place back however the work ends.
-async fn hold(place: OwnedSemaphorePermit, patience: Duration, work: impl Future<Output = ()>) {
+async fn hold(place: OwnedSemaphorePermit, patience: Duration, work: impl Future<Output = bool>) {
     let mut work = pin!(work);
     let is_late = timeout(patience, &mut work).await.is_err();
     drop(place);
@@ -75,6 +103,7 @@ async fn hold(place: OwnedSemaphorePermit, patience: Duration, work: impl Future
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Instant;
 
     use tokio::sync::oneshot;
@@ -95,7 +124,12 @@ mod tests {
 
     /// Batches, and a database that is not there.
     fn batches(patience: Duration) -> Sender<Asked> {
-        start(async || Err(sqlx::Error::PoolTimedOut), 1, patience, answer)
+        batches_counting(patience, &Panics::default())
+    }
+
+    fn batches_counting(patience: Duration, panics: &Panics) -> Sender<Asked> {
+        let task = (Task::SessionLookups, panics);
+        start(task, async || Err(sqlx::Error::PoolTimedOut), 1, patience, answer)
     }
 
     async fn ask(batches: &Sender<Asked>, number: u32) -> oneshot::Receiver<usize> {
@@ -122,13 +156,32 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_or_hangs_holds_nobody_up() {
-        let batches = batches(Duration::from_millis(100));
+        let panics = Panics::default();
+        let batches = batches_counting(Duration::from_millis(100), &panics);
         let begun = Instant::now();
         assert!(ask(&batches, 7).await.await.is_err());
+        assert_eq!(panics.of(Task::SessionLookups), 1);
         assert_eq!(ask(&batches, 0).await.await, Ok(1));
         let _hangs = ask(&batches, 8).await;
         sleep(Duration::from_millis(10)).await;
         assert_eq!(ask(&batches, 0).await.await, Ok(1));
         assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_a_batch_is_gathered_fails_that_batch_and_no_later_one() {
+        let (panics, calls) = (Panics::default(), Arc::new(AtomicU32::new(0)));
+        let acquire = {
+            let calls = Arc::clone(&calls);
+            move || {
+                assert!(calls.fetch_add(1, Ordering::Relaxed) > 0, "the first");
+                std::future::ready(Err(sqlx::Error::PoolTimedOut))
+            }
+        };
+        let patience = Duration::from_secs(5);
+        let batches = start((Task::Pings, &panics), acquire, 1, patience, answer);
+        assert!(ask(&batches, 0).await.await.is_err());
+        assert_eq!(ask(&batches, 0).await.await, Ok(1));
+        assert_eq!(panics.of(Task::Pings), 1);
     }
 }

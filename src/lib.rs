@@ -42,6 +42,7 @@ pub mod server;
 pub mod session;
 pub mod state;
 pub mod store;
+pub mod supervise;
 pub mod sweep;
 pub mod telemetry;
 pub mod throttle;

@@ -4,10 +4,12 @@ mod questions;
 
 use self::questions::Questions;
 use crate::error::Result;
+use crate::metrics::Panics;
 use crate::store;
 use crate::store::api_tokens;
 use crate::store::reserve::Reserve;
 use crate::store::sessions::{self, Use, Wanted};
+use crate::supervise::Task;
 
 /// Statements for sessions at a time: with more of them each finds fewer, and all together cost more.
 const AT_ONCE: usize = 2;
@@ -23,15 +25,19 @@ pub struct Lookups {
 impl Lookups {
     /// Lookups by connections that are kept for them.
     #[must_use]
-    pub fn new(reserve: &Reserve, by: Use) -> Self {
+    pub fn new(reserve: &Reserve, by: Use, panics: &Panics) -> Self {
+        let of = |task| (task, panics);
         Self {
-            sessions: Questions::new(reserve, AT_ONCE, move |db, wanted| {
-                Box::pin(sessions::find_live(db, wanted, by))
-            }),
-            api_tokens: Questions::new(reserve, 1, |db, hashes| {
+            sessions: Questions::new(
+                of(Task::SessionLookups),
+                reserve,
+                AT_ONCE,
+                move |db, wanted| Box::pin(sessions::find_live(db, wanted, by)),
+            ),
+            api_tokens: Questions::new(of(Task::ApiTokenLookups), reserve, 1, |db, hashes| {
                 Box::pin(api_tokens::find_live(db, hashes))
             }),
-            pings: Questions::new(reserve, 1, |db, asked| {
+            pings: Questions::new(of(Task::Pings), reserve, 1, |db, asked| {
                 Box::pin(async { store::ping(db).await.map(|()| vec![(); asked.len()]) })
             }),
         }

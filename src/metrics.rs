@@ -5,6 +5,7 @@
 mod answers;
 mod hashing;
 mod labels;
+mod panics;
 mod pool;
 mod process;
 mod registry;
@@ -18,6 +19,7 @@ pub use self::answers::{Answers, layer};
 pub(crate) use self::answers::{OTHER, method_name};
 pub use self::hashing::Hashing;
 pub use self::labels::MailOutcome;
+pub use self::panics::Panics;
 pub(crate) use self::pool::ACQUIRED;
 pub use self::pool::WaitLayer;
 pub use self::registry::registry;
@@ -33,6 +35,10 @@ pub struct Metrics {
     throttled: Family<labels::Throttled, Counter>,
     swept: Family<labels::Swept, Counter>,
     mails: Family<labels::Mail, Counter>,
+    /// Panics of background tasks.
+    pub panics: Panics,
+    /// Waits for a reserved connection that ended without one.
+    pub reserve_timeouts: Counter,
     /// Sessions that stand, as far as is known.
     pub sessions: Gauge,
     process: process::Process,
@@ -47,6 +53,8 @@ impl Default for Metrics {
             throttled: Family::default(),
             swept: Family::default(),
             mails: Family::default(),
+            panics: Panics::default(),
+            reserve_timeouts: Counter::default(),
             sessions: Gauge::default(),
             process: process::Process::starting(),
         };

@@ -31,6 +31,8 @@ pub struct Shared {
     pub hasher: Hasher,
     /// Where new session ids come from.
     pub records: Records,
+    /// Reserved connections for authentication.
+    pub reserve: Reserve,
     /// Where is looked up who is calling.
     pub lookups: Lookups,
     /// Where uses of sessions and API tokens are written down.
@@ -49,11 +51,13 @@ impl App {
     #[must_use]
     pub fn new(config: Config, pool: PgPool, metrics: Metrics) -> Self {
         let by = by_use(&config);
+        let reserve = Reserve::new(&pool, &config, &metrics);
         Self(Arc::new(Shared {
             hasher: Hasher::new(&config),
             records: Records::new(pool.clone()),
-            lookups: Lookups::new(&Reserve::new(&pool, &config), by),
-            touches: Touches::new(&pool, by),
+            lookups: Lookups::new(&reserve, by, &metrics.panics),
+            reserve,
+            touches: Touches::new(&pool, by, &metrics.panics),
             cookies: Cookies::new(&config),
             bodies: BodyBudget::default(),
             metrics: Arc::new(metrics),

@@ -8,8 +8,10 @@ use tokio::sync::mpsc::Sender;
 use uuid::Uuid;
 
 use crate::batch;
+use crate::metrics::Panics;
 use crate::store::sessions::{self, Touch, Use};
 use crate::store::{self, api_tokens};
+use crate::supervise::Task;
 
 type Acquired = sqlx::Result<PoolConnection<Postgres>>;
 
@@ -23,7 +25,7 @@ pub struct Touches {
 impl Touches {
     /// Uses in this database, written down by tasks of the runtime at hand.
     #[must_use]
-    pub fn new(pool: &PgPool, by: Use) -> Self {
+    pub fn new(pool: &PgPool, by: Use, panics: &Panics) -> Self {
         let write = move |connection, touches| write_sessions(connection, by, touches);
         let acquire = || {
             let pool = pool.clone();
@@ -31,8 +33,20 @@ impl Touches {
         };
         // One at a time, however long it takes: what hangs must not use up the connections.
         Self {
-            sessions: batch::start(acquire(), 1, Duration::MAX, write),
-            api_tokens: batch::start(acquire(), 1, Duration::MAX, write_api_tokens),
+            sessions: batch::start(
+                (Task::SessionActivity, panics),
+                acquire(),
+                1,
+                Duration::MAX,
+                write,
+            ),
+            api_tokens: batch::start(
+                (Task::ApiTokenActivity, panics),
+                acquire(),
+                1,
+                Duration::MAX,
+                write_api_tokens,
+            ),
         }
     }
 

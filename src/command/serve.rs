@@ -21,8 +21,9 @@ use crate::metrics::Metrics;
 use crate::password::NewPassword;
 use crate::problem::FieldError;
 use crate::state::App;
-use crate::store::users::{self, NewUser, Role};
-use crate::{app, exposition, names, server, store, sweep};
+use crate::store::users::NewUser;
+use crate::supervise::{Task, supervise};
+use crate::{app, exposition, server, store, sweep};
 
 /// The setting that holds the first admin's password.
 const ADMIN_PASSWORD: &str = "PORTCULLIS_ADMIN_PASSWORD";
@@ -58,13 +59,20 @@ pub async fn run(config: Config, metrics: Metrics) -> Result<(), String> {
             announce(&config, &listeners, &database, &mailer, admin, start).await;
             let pool = app.pool.clone();
             let mut beside = JoinSet::new();
-            beside.spawn(sweep::run(app.clone()));
+            let panics = app.metrics.panics.clone();
+            let swept = app.clone();
+            beside.spawn(supervise(Task::Sweep, panics.clone(), move || sweep::run(swept.clone())));
             if let Some(listener) = listeners.metrics {
-                beside.spawn(exposition::serve(listener, app.clone()));
+                // It supervises its tasks itself.
+                let served = exposition::serve(listener, app.clone());
+                beside.spawn(served);
             }
             // What is not sent here may be sent by another replica.
-            let mails = mailer.is_on().then(|| mail::run(app.clone(), mailer, stop.clone()));
-            let mails = mails.map(tokio::spawn);
+            let mails = mailer.is_on().then(|| {
+                let (app, stop) = (app.clone(), stop.clone());
+                let run = move || mail::run(app.clone(), mailer.clone(), stop.clone());
+                tokio::spawn(supervise(Task::Outbox, panics, run))
+            });
             let stopping = async move { drop(stop.changed().await) };
             let router = app::router(app);
             let served = tokio::select! {

@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 
 use crate::batch;
 use crate::error::{Error, Result};
+use crate::metrics::Panics;
 use crate::store::reserve::{Reserve, Reserved};
+use crate::supervise::Task;
 use crate::telemetry::RequestContext;
 
 /// When a statement is taken for one that hangs, so that those who come after it need not wait for it.
@@ -32,7 +34,7 @@ pub(super) type Answers<'c, A> = Pin<Box<dyn Future<Output = sqlx::Result<Vec<A>
 
 impl<Q: Send + Sync + 'static, A: Send + 'static> Questions<Q, A> {
     /// Questions that one statement each answers, so many at a time, by tasks of the runtime at hand.
-    pub(super) fn new<F>(reserve: &Reserve, at_once: usize, find: F) -> Self
+    pub(super) fn new<F>(task: (Task, &Panics), reserve: &Reserve, at_once: usize, find: F) -> Self
     where
         F: for<'c> Fn(&'c mut PgConnection, &'c [Q]) -> Answers<'c, A>
             + Copy
@@ -46,7 +48,7 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Questions<Q, A> {
             async move { reserve.take().await }
         };
         let answer = move |connection, questions| answer(connection, questions, find);
-        Self(batch::start(take, at_once, PATIENCE, answer))
+        Self(batch::start(task, take, at_once, PATIENCE, answer))
     }
 
     /// The answer to a question. The statement begins after this is called.

@@ -23,6 +23,7 @@ use crate::metrics::MailOutcome;
 use crate::state::App;
 use crate::store;
 use crate::store::outbox::{self, Mail};
+use crate::supervise::{self, Task};
 use crate::telemetry::{self, TRACE};
 
 /// How often the outbox is looked at.
@@ -49,11 +50,11 @@ pub async fn run(app: App, mailer: Mailer, mut stop: watch::Receiver<()>) {
         }
         tokio::select! {
             _ = stop.changed() => break,
-            Some(ended) = under_way.join_next() => tell(ended),
+            Some(ended) = under_way.join_next() => tell(&app, ended),
             () = sleep(EVERY) => {}
         }
     }
-    finish(under_way).await;
+    finish(&app, under_way).await;
 }
 
 /// Sends some of the mails that are due, and returns how many it tried.
@@ -63,7 +64,7 @@ pub async fn run(app: App, mailer: Mailer, mut stop: watch::Receiver<()>) {
 pub async fn deliver_due(app: &App, mailer: &Mailer) -> sqlx::Result<usize> {
     let mut under_way = JoinSet::new();
     let begun = begin(app, mailer, &mut under_way).await?;
-    finish(under_way).await;
+    finish(app, under_way).await;
     Ok(begun)
 }
 
@@ -89,15 +90,16 @@ async fn begin(app: &App, mailer: &Mailer, under_way: &mut JoinSet<()>) -> sqlx:
     Ok(count)
 }
 
-async fn finish(mut under_way: JoinSet<()>) {
+async fn finish(app: &App, mut under_way: JoinSet<()>) {
     while let Some(ended) = under_way.join_next().await {
-        tell(ended);
+        tell(app, ended);
     }
 }
 
-fn tell(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "sending a mail ended early; it is due again when the claim ends");
+/// Reports a delivery that panicked. Its mail is due again when the claim ends.
+fn tell(app: &App, ended: Result<(), JoinError>) {
+    if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+        supervise::report(Task::Outbox, &app.metrics.panics, panic.as_ref());
     }
 }
 

@@ -21,6 +21,11 @@ pub(super) struct Swept {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Panicked {
+    pub(super) task: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Mail {
     pub(super) outcome: &'static str,
 }

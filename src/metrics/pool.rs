@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL, by OpenTelemetry's conventions for pools.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -12,6 +13,7 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::Context;
 
 use super::Metrics;
+use crate::store::reserve::{Reserve, Usage};
 
 /// What sqlx says, at the level `info`, of each connection that it hands out.
 pub(crate) const ACQUIRED: &str = "sqlx::pool::acquire";
@@ -59,31 +61,66 @@ impl Visit for Wait<'_> {
 
 /// The connections that there are, looked at when they are asked for.
 #[derive(Debug)]
-pub(super) struct Connections(pub(super) PgPool);
+pub(super) struct Connections {
+    /// The main pool.
+    pub(super) pool: PgPool,
+    /// The reserved pool for authentication.
+    pub(super) reserve: Reserve,
+}
+
+/// The values of the label `pool`.
+const MAIN: &str = "main";
+const RESERVED: &str = "reserved";
+
+/// The label of the reserved pool.
+pub(super) fn reserved() -> [(Cow<'static, str>, Cow<'static, str>); 1] {
+    [("pool".into(), RESERVED.into())]
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
+    pool: &'static str,
     state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pool {
+    pool: &'static str,
+}
+
+impl Connections {
+    /// The main pool's connections are counted one after the other, so there may seem to be more idle ones
+    /// than there are.
+    fn main(&self) -> Usage {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        let used = self.pool.size().saturating_sub(idle);
+        Usage { used, idle, max: self.pool.options().get_max_connections() }
+    }
 }
 
 impl Collector for Connections {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        // They are counted one after the other, so that there may seem to be more idle ones than there are.
-        let idle = u32::try_from(self.0.num_idle()).unwrap_or(u32::MAX);
-        let used = self.0.size().saturating_sub(idle);
-        let help = "Connections to PostgreSQL, but for those kept for who is calling";
+        let pools = [(MAIN, self.main()), (RESERVED, self.reserve.usage())];
         let mut count = encoder.encode_descriptor(
             "db_client_connection_count",
-            help,
+            "Connections to PostgreSQL, by pool and state",
             None,
             MetricType::Gauge,
         )?;
-        for (state, number) in [("used", used), ("idle", idle)] {
-            ConstGauge::new(number).encode(count.encode_family(&State { state })?)?;
+        for (pool, usage) in &pools {
+            for (state, number) in [("used", usage.used), ("idle", usage.idle)] {
+                ConstGauge::new(number).encode(count.encode_family(&State { pool, state })?)?;
+            }
         }
-        let help = "Connections to PostgreSQL that there may be, but for those";
-        let max =
-            encoder.encode_descriptor("db_client_connection_max", help, None, MetricType::Gauge)?;
-        ConstGauge::new(self.0.options().get_max_connections()).encode(max)
+        let mut max = encoder.encode_descriptor(
+            "db_client_connection_max",
+            "The most connections to PostgreSQL that a pool opens",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (pool, usage) in &pools {
+            ConstGauge::new(usage.max).encode(max.encode_family(&Pool { pool })?)?;
+        }
+        Ok(())
     }
 }

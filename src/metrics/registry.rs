@@ -5,8 +5,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use sqlx::PgPool;
 
-use super::pool::Connections;
+use super::pool::{Connections, reserved};
 use super::{Hashing, Metrics};
+use crate::store::reserve::Reserve;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
@@ -15,7 +16,7 @@ struct Build {
 
 /// Those of a service.
 #[must_use]
-pub fn registry(metrics: &Metrics, hashing: &Hashing, pool: PgPool) -> Registry {
+pub fn registry(metrics: &Metrics, hashing: &Hashing, pool: PgPool, reserve: Reserve) -> Registry {
     let mut registry = Registry::default();
     registry.register_with_unit(
         "http_server_request_duration",
@@ -34,7 +35,12 @@ pub fn registry(metrics: &Metrics, hashing: &Hashing, pool: PgPool) -> Registry 
         Unit::Seconds,
         metrics.pool_wait.clone(),
     );
-    registry.register_collector(Box::new(Connections(pool)));
+    registry.sub_registry_with_labels(reserved().into_iter()).register(
+        "db_client_connection_timeouts",
+        "Waits for a connection to PostgreSQL that ended without one",
+        metrics.reserve_timeouts.clone(),
+    );
+    registry.register_collector(Box::new(Connections { pool, reserve }));
     registry.register_collector(Box::new(metrics.process.clone()));
     let own = registry.sub_registry_with_prefix("portcullis");
     own.register("build", "What runs", Info::new(Build { version: env!("CARGO_PKG_VERSION") }));
@@ -73,5 +79,10 @@ pub fn registry(metrics: &Metrics, hashing: &Hashing, pool: PgPool) -> Registry 
     );
     own.register("swept_rows", "Rows that had expired and were deleted", metrics.swept.clone());
     own.register("mails", "Tries to send a mail", metrics.mails.clone());
+    own.register(
+        "task_panics",
+        "Panics of background tasks, which were then restarted",
+        metrics.panics.0.clone(),
+    );
     registry
 }

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,6 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{PONG_WITHIN, QUICK, ask, is_cut};
 use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::supervise::{Task, supervise};
 
 /// How many there are: one in so many of all connections, and no more than that.
 const SHARE: u32 = 4;
@@ -40,8 +43,21 @@ pub struct Reserve(Arc<Shared>);
 struct Shared {
     options: PgConnectOptions,
     connect_within: Duration,
+    max: u32,
     places: Arc<Semaphore>,
+    timeouts: Counter,
     idle: Mutex<Vec<Kept>>,
+}
+
+/// How many connections a pool has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// In use.
+    pub used: u32,
+    /// Open and not in use.
+    pub idle: u32,
+    /// The most that there may be.
+    pub max: u32,
 }
 
 #[derive(Debug)]
@@ -68,17 +84,30 @@ enum Outcome<T> {
 impl Reserve {
     /// Connections to where the pool's lead, made when they are needed, in the runtime at hand.
     #[must_use]
-    pub fn new(pool: &PgPool, config: &Config) -> Self {
+    pub fn new(pool: &PgPool, config: &Config, metrics: &Metrics) -> Self {
+        let max = share(config);
         let options = PgConnectOptions::clone(&pool.connect_options());
         let statement_timeout = STATEMENT_TIMEOUT.min(config.database_statement_timeout);
         let shared = Arc::new(Shared {
             options: options.options([("statement_timeout", statement_timeout.as_millis())]),
             connect_within: config.database_acquire_timeout,
-            places: Arc::new(Semaphore::new(share(config) as usize)),
+            max,
+            places: Arc::new(Semaphore::new(max as usize)),
+            timeouts: metrics.reserve_timeouts.clone(),
             idle: Mutex::default(),
         });
-        tokio::spawn(keep_alive(Arc::downgrade(&shared)));
+        let (panics, weak) = (metrics.panics.clone(), Arc::downgrade(&shared));
+        let run = move || keep_alive(Weak::clone(&weak));
+        tokio::spawn(supervise(Task::ReservedConnections, panics, run));
         Self(shared)
+    }
+
+    /// The connections at this moment.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let free = u32::try_from(self.0.places.available_permits()).unwrap_or(u32::MAX);
+        let idle = u32::try_from(self.0.idle().len()).unwrap_or(u32::MAX);
+        Usage { used: self.0.max.saturating_sub(free), idle, max: self.0.max }
     }
 
     /// The next one that is free.
@@ -86,6 +115,14 @@ impl Reserve {
     /// # Errors
     /// When there is none in time.
     pub async fn take(&self) -> sqlx::Result<Reserved> {
+        let taken = self.try_take().await;
+        if taken.is_err() {
+            self.0.timeouts.inc();
+        }
+        taken
+    }
+
+    async fn try_take(&self) -> sqlx::Result<Reserved> {
         let place = timeout(self.0.connect_within, Arc::clone(&self.0.places).acquire_owned());
         let place = place.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
         self.0.fill(place.map_err(|_| sqlx::Error::PoolClosed)?).await

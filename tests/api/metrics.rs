@@ -270,3 +270,39 @@ async fn few_sessions_are_counted_and_many_are_estimated() {
     let known = sessions::count(&app.pool).await.unwrap();
     assert!(unknown > 10_000 && known == 20_002, "{unknown} {known}");
 }
+
+#[tokio::test]
+async fn the_reserved_connections_and_the_waits_that_got_none_are_counted() {
+    let app =
+        TestApp::with(|config| config.database_acquire_timeout = Duration::from_secs(1)).await;
+    let user = app.user().await;
+    user.get("/me").await.ok();
+    let reserved = async || {
+        let series = series(&app).await;
+        let count = |state: &str| {
+            let name = format!(r#"db_client_connection_count{{pool="reserved",state="{state}"}}"#);
+            series.of(&name)
+        };
+        let timeouts = series.of(r#"db_client_connection_timeouts_total{pool="reserved"}"#);
+        (count("used"), count("idle"), timeouts)
+    };
+    until(&app, |series| {
+        series.of(r#"db_client_connection_count{pool="reserved",state="used"}"#) == 0.0
+    })
+    .await;
+    assert_eq!(reserved().await, (0.0, 1.0, 0.0));
+    // All four are taken, and the next lookup waits in vain.
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        taken.push(app.state.reserve.take().await.unwrap());
+    }
+    assert_eq!(reserved().await, (4.0, 0.0, 0.0));
+    user.get("/me").await.problem(503, "database_unavailable");
+    assert_eq!(reserved().await, (4.0, 0.0, 1.0));
+    taken.into_iter().for_each(portcullis::store::reserve::Reserved::give_back);
+    user.get("/me").await.ok();
+    until(&app, |series| {
+        series.of(r#"db_client_connection_count{pool="reserved",state="idle"}"#) == 4.0
+    })
+    .await;
+}
