@@ -92,11 +92,15 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_FRESH_FOR", value_name = "DURATION", default_value = "15m", value_parser = values::duration)]
     pub fresh_for: Duration,
 
-    /// Whether using a remembered session extends it
+    /// Whether activity extends a remembered session
     #[arg(long, env = "PORTCULLIS_REMEMBER_REFRESH", value_name = "SWITCH", default_value = "off")]
     pub remember_refresh: Switch,
 
     /// What happens to a session that is used by another client than the one that gave the password
+    /// How long after its login a remembered session ends, however much PORTCULLIS_REMEMBER_REFRESH extends it
+    #[arg(long, env = "PORTCULLIS_REMEMBER_MAX", value_name = "DURATION", default_value = "365d", value_parser = values::duration)]
+    pub remember_max: Duration,
+
     #[arg(
         long,
         env = "PORTCULLIS_SESSION_PROTECTION",

@@ -155,6 +155,7 @@ pub async fn renew(
             old: &current.id.record_id(),
             new: &id.record_id(),
             idle: (!current.live.session.remember).then_some(app.config.session_idle),
+            ends_at: current.live.ends_at,
         };
         let session =
             sessions::renew(&mut transaction, &renewal, client, app.config.fresh_for).await?;

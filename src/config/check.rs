@@ -1,5 +1,7 @@
 //! Whether the settings fit each other.
 
+use std::time::Duration;
+
 use secrecy::ExposeSecret as _;
 use url::Url;
 
@@ -30,12 +32,28 @@ impl Config {
                 self.public_url
             ));
         }
+        if let Some(max) = self.remember_limit()
+            && max < self.remember_for
+        {
+            let time = |duration| humantime::format_duration(duration);
+            return Err(format!(
+                "PORTCULLIS_REMEMBER_MAX=\"{}\" must not be less than PORTCULLIS_REMEMBER_FOR, which is \"{}\"",
+                time(max),
+                time(self.remember_for)
+            ));
+        }
         self.check_mail()?;
         let named = self.admin_username.is_some() || self.admin_email.is_some();
         if named != self.admin_password.is_some() {
             return Err("PORTCULLIS_ADMIN_PASSWORD and PORTCULLIS_ADMIN_USERNAME or PORTCULLIS_ADMIN_EMAIL make the first admin together: set both or neither".into());
         }
         Ok(())
+    }
+
+    /// How long after its login a remembered session ends, if activity extends it.
+    #[must_use]
+    pub fn remember_limit(&self) -> Option<Duration> {
+        self.remember_refresh.is_on().then_some(self.remember_max)
     }
 
     fn check_mail(&self) -> Result<(), String> {

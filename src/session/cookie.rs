@@ -28,7 +28,8 @@ pub struct Cookies {
     domain: Option<String>,
     secure: bool,
     same_site: cookie::SameSite,
-    outlives: bool,
+    /// How long after its login a remembered session ends, if activity extends it.
+    remember_max: Option<Duration>,
 }
 
 /// What a request brought under the cookie's name.
@@ -63,8 +64,9 @@ impl Cookies {
             SameSite::Strict => cookie::SameSite::Strict,
             SameSite::None => cookie::SameSite::None,
         };
-        let (domain, outlives) = (config.cookie_domain.clone(), config.remember_refresh.is_on());
-        Self { name, device_name, login_request_name, domain, secure, same_site, outlives }
+        let domain = config.cookie_domain.clone();
+        let remember_max = config.remember_limit().and_then(|max| max.try_into().ok());
+        Self { name, device_name, login_request_name, domain, secure, same_site, remember_max }
     }
 
     /// What the session's cookie is called.
@@ -103,10 +105,12 @@ impl Cookies {
     #[must_use]
     pub fn set(&self, id: &SessionId, session: &Session) -> HeaderValue {
         let mut cookie = self.session(id.expose());
-        if session.remember && self.outlives {
-            // Use extends the session, and the cookie cannot be written again with every use: a
-            // request in flight during a renewal would bring back the old secret.
-            cookie.set_max_age(LONGEST);
+        if session.remember
+            && let Some(max) = self.remember_max
+        {
+            // Activity extends the session up to this end. The cookie is not written again with each use:
+            // a request in flight during a renewal would bring back the old secret.
+            cookie.set_max_age(LONGEST.min(session.created_at + max - session.last_seen_at));
         } else if session.remember {
             // Both times are PostgreSQL's, and the session was seen in this very request.
             cookie.set_max_age(session.expires_at - session.last_seen_at);

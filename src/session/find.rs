@@ -23,7 +23,7 @@ pub(crate) fn by_use(config: &Config) -> Use {
     Use {
         fresh_for: config.fresh_for,
         idle: config.session_idle,
-        refresh: config.remember_refresh.is_on(),
+        remember_max: config.remember_limit(),
         record_slack: SLACK,
         // A session with a very short idle time must be kept up more often than once a minute.
         touch_after: TOUCH_AFTER.min(config.session_idle / 4),

@@ -120,6 +120,8 @@ pub struct Renewal<'a> {
     pub new: &'a str,
     /// How long it stands unused; `None` when that does not end it.
     pub idle: Option<Duration>,
+    /// Its end however much it is used.
+    pub ends_at: OffsetDateTime,
 }
 
 /// `query_as!` for statements that give `Session`s: what stands before and after the columns, which
@@ -130,7 +132,7 @@ macro_rules! query_session {
         sqlx::query_as!(
             Session,
             $before
-                + " id, created_at, last_seen_at, expires_at, least(authenticated_at + "
+                + " id, created_at, last_seen_at, expires_at as \"expires_at!\", least(authenticated_at + "
                 + $fresh
                 + r#"::interval, protected_at) as "fresh_until!", remember,
                      transport as "transport: Transport", host(ip) as ip, user_agent, device, "#
@@ -182,7 +184,7 @@ pub async fn renew(
     let session = query_session!(
         "update sessions
          set record_id = $3, authenticated_at = now(), last_seen_at = now(), protected_at = null,
-             expires_at = least(ends_at, now() + $9::interval),
+             expires_at = least(ends_at, now() + $9::interval, $10::timestamptz),
              ip = $4::text::inet,
              network4 = case family($5::text::inet) when 4 then $5::text::cidr end,
              network6 = case family($5::text::inet) when 6 then $5::text::cidr end,
@@ -198,6 +200,7 @@ pub async fn renew(
         client.device(),
         interval(fresh_for)?,
         renewal.idle.map(interval).transpose()?,
+        renewal.ends_at,
     )
     .fetch_optional(&mut *connection)
     .await?;
@@ -213,20 +216,27 @@ pub async fn list(
     user_id: Uuid,
     current: Option<Uuid>,
     paging: &Paging,
-    fresh_for: Duration,
+    by: Use,
 ) -> sqlx::Result<Vec<Session>> {
     query_session!(
         "select",
         fresh "$2", current "(id is not distinct from $3)",
-        "from sessions
-         where user_id = $1 and expires_at > now() and id < $4
+        "from (
+             select id, created_at, last_seen_at, authenticated_at, protected_at, remember, transport, ip,
+                 user_agent, device,
+                 least(expires_at, created_at + case when remember then $6::interval end) as expires_at
+             from sessions
+             where user_id = $1 and id < $4
+         ) sessions
+         where expires_at > now()
          order by id desc
          limit $5",
         user_id,
-        interval(fresh_for)?,
+        interval(by.fresh_for)?,
         current,
         paging.before,
         paging.limit + 1,
+        by.remember_max.map(interval).transpose()?,
     )
     .fetch_all(db)
     .await

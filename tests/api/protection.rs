@@ -1,5 +1,7 @@
 //! Session protection, freshness and how long sessions are remembered.
 
+use std::time::Duration;
+
 use portcullis::config::{SessionProtection, Switch};
 use serde_json::json;
 
@@ -167,8 +169,8 @@ async fn use_extends_a_remembered_session_where_that_is_on() {
     let user = app.user().await;
     let login = json!({"identifier": user.username(), "password": PASSWORD, "remember_for": "10d"});
     let answer = user.post("/login", login).await.status(200);
-    // The service decides when it ends; the cookie must not end before.
-    assert!(answer.header("set-cookie").unwrap().ends_with("Max-Age=34560000"));
+    // The service decides when it ends. The cookie lasts until PORTCULLIS_REMEMBER_MAX.
+    assert!(answer.header("set-cookie").unwrap().ends_with("Max-Age=31536000"));
     app.sql("update sessions set last_seen_at = now() - interval '9 days', ends_at = now() + interval '1 day', expires_at = now() + interval '1 day'").await;
     app.sql("update session_records set expiry_date = now() + interval '2 days'").await;
     user.get("/me").await.ok();
@@ -200,4 +202,89 @@ async fn use_extends_a_remembered_session_where_that_is_on() {
     .await
     .unwrap();
     assert!((hours - 1.0).abs() < 0.01, "{hours}");
+}
+
+/// A service that extends remembered sessions up to 20 days, and a user whose session began this long ago.
+async fn remembered_since(days: f64) -> (TestApp, Client) {
+    let app = TestApp::with(|config| {
+        config.remember_refresh = Switch::On;
+        config.remember_for = Duration::from_secs(10 * DAY);
+        config.remember_max = Duration::from_secs(20 * DAY);
+    })
+    .await;
+    let user = app.user().await;
+    let login = json!({"identifier": user.username(), "password": PASSWORD, "remember": true});
+    let answer = user.post("/login", login).await.status(200);
+    assert!(answer.header("set-cookie").unwrap().ends_with("Max-Age=1728000"));
+    // As the service left it that extended sessions without an end.
+    let begun = format!(
+        "update sessions set created_at = now() - {days} * interval '1 day', last_seen_at = now() - interval '1 hour',
+             expires_at = now() + interval '9 days', ends_at = now() + interval '9 days'"
+    );
+    app.sql(&begun).await;
+    app.sql("update session_records set expiry_date = now() + interval '2 days'").await;
+    (app, user)
+}
+
+const DAY: u64 = 24 * 60 * 60;
+
+#[tokio::test]
+async fn activity_extends_a_remembered_session_up_to_its_absolute_end_only() {
+    let (app, user) = remembered_since(15.0).await;
+    user.get("/me").await.ok();
+    app.touched().await;
+    let days = "select extract(epoch from expires_at - now())::float8 / 86400 from sessions
+                union all select extract(epoch from ends_at - now())::float8 / 86400 from sessions
+                union all select extract(epoch from max(expiry_date) - now())::float8 / 86400 - 1 from session_records";
+    let days: Vec<f64> = sqlx::query_scalar(days).fetch_all(&app.pool).await.unwrap();
+    assert!(days.iter().all(|days| (days - 5.0).abs() < 0.01), "{days:?}");
+    // Re-authentication renews the secret of the same session. It does not move its end.
+    let renewed = user.post("/me/reauthenticate", json!({"password": PASSWORD})).await;
+    let renewed = renewed.status(200);
+    let cookie = renewed.header("set-cookie").unwrap();
+    let (_, seconds) = cookie.rsplit_once("Max-Age=").unwrap();
+    let seconds: u64 = seconds.parse().unwrap();
+    assert!((5 * DAY - 60..=5 * DAY).contains(&seconds), "{cookie}");
+    let session = user.get("/session").await.ok()["session"].clone();
+    let listed = user.get("/me/sessions").await.ok()["items"][0].clone();
+    let end: String = sqlx::query_scalar(
+        r#"select to_char((created_at + interval '20 days') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') from sessions"#,
+    )
+    .fetch_one(&app.pool)
+    .await
+    .unwrap();
+    for expires_at in [&renewed.body["session"], &session, &listed] {
+        assert_eq!(expires_at["expires_at"], end, "{expires_at}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_extended_past_the_absolute_end_before_an_upgrade_has_ended() {
+    let (app, user) = remembered_since(20.1).await;
+    user.get("/me").await.problem(401, "session_expired");
+    let other = app.anonymous();
+    let login = json!({"identifier": user.username(), "password": PASSWORD});
+    other.post("/login", login).await.ok();
+    assert_eq!(other.get("/me/sessions").await.ok()["items"].as_array().unwrap().len(), 1);
+    // It ends even if it was used a moment ago, and before the end it says so.
+    app.sql("update sessions set created_at = now() - interval '19.9 days', last_seen_at = now() where remember")
+        .await;
+    let session = user.get("/session").await.ok()["session"].clone();
+    let left: f64 = sqlx::query_scalar(
+        "select extract(epoch from $1::text::timestamptz - now())::float8 / 86400",
+    )
+    .bind(session["expires_at"].as_str().unwrap())
+    .fetch_one(&app.pool)
+    .await
+    .unwrap();
+    assert!((left - 0.1).abs() < 0.01, "{session}");
+}
+
+#[tokio::test]
+async fn without_refresh_a_remembered_session_has_no_second_end() {
+    let (app, user) = remembered_since(25.0).await;
+    let mut config = app.config.clone();
+    config.remember_refresh = Switch::Off;
+    let replica = app.replica_with(config).await;
+    user.to(&replica).get("/me").await.ok();
 }

@@ -235,6 +235,7 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         ("PORTCULLIS_SESSION_IDLE", "1", "15m"),
         ("PORTCULLIS_REMEMBER_FOR", "-1d", "30d"),
         ("PORTCULLIS_FRESH_FOR", "500ms", "whole seconds"),
+        ("PORTCULLIS_REMEMBER_MAX", "for ever", "30d"),
         ("PORTCULLIS_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/8"),
         ("PORTCULLIS_LOG", "a=b=c", "info"),
         ("PORTCULLIS_LOG_FORMAT", "xml", "text, json"),
@@ -277,6 +278,13 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         let settings = [(name, "on"), ("PORTCULLIS_PUBLIC_URL", "https://auth.example.com")];
         let line = refusal(&directory.0, &settings, &[]);
         assert!(line.contains(name) && line.contains("PORTCULLIS_SMTP_URL"), "{line}");
+    let line = refusal(&directory.0, &[("PORTCULLIS_ADMIN_PASSWORD", "hunter2 hunter2")], &[]);
+    assert!(line.contains("PORTCULLIS_ADMIN_USERNAME") && !line.contains("hunter2"), "{line}");
+    let short = [("PORTCULLIS_REMEMBER_REFRESH", "on"), ("PORTCULLIS_REMEMBER_MAX", "29d")];
+    let line = refusal(&directory.0, &short, &[]);
+    for part in ["PORTCULLIS_REMEMBER_MAX=\"29days\"", "PORTCULLIS_REMEMBER_FOR"] {
+        assert!(line.contains(part), "{line}");
+    }
     }
     let line = refusal(&directory.0, &[("PORTCULLIS_SMTP_URL", "smtp://localhost:1025")], &[]);
     assert!(line.contains("PORTCULLIS_MAIL_FROM"), "{line}");

@@ -15,6 +15,7 @@ use crate::extract::{Json, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::problem_examples::problems;
 use crate::routes::login::ended_session;
+use crate::session;
 use crate::state::App;
 use crate::store;
 use crate::store::sessions::{self, Owned, Session};
@@ -52,9 +53,9 @@ pub(crate) async fn list_my_sessions(
     CurrentSession { live, .. }: CurrentSession,
     Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<Session>>> {
-    let (paging, fresh_for) = (paging.check()?, app.config.fresh_for);
+    let (paging, by) = (paging.check()?, session::by_use(&app.config));
     let current = Some(live.session.id);
-    let rows = sessions::list(&app.pool, live.user.id, current, &paging, fresh_for).await?;
+    let rows = sessions::list(&app.pool, live.user.id, current, &paging, by).await?;
     Ok(Json(paging.page(rows, |session| session.id)))
 }
 

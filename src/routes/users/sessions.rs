@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::extract::{Json, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::problem_examples::problems;
+use crate::session;
 use crate::state::App;
 use crate::store::sessions::{self, Session};
 use crate::store::{self, users};
@@ -33,9 +34,9 @@ pub(crate) async fn list_user_sessions(
     Path(id): Path<Uuid>,
     Query(paging): Query<PageQuery>,
 ) -> Result<Json<Page<Session>>> {
-    let (paging, fresh_for) = (paging.check()?, app.config.fresh_for);
+    let (paging, by) = (paging.check()?, session::by_use(&app.config));
     users::find(&app.pool, id).await?.ok_or(Error::NotFound)?;
-    let rows = sessions::list(&app.pool, id, None, &paging, fresh_for).await?;
+    let rows = sessions::list(&app.pool, id, None, &paging, by).await?;
     Ok(Json(paging.page(rows, |session| session.id)))
 }
 

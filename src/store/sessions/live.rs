@@ -65,9 +65,9 @@ pub async fn find_live(
                case when due then now() else s.last_seen_at end as "last_seen_at!",
                case when due
                    then least(ends_at_then, case when not s.remember then now() + $8::interval end)
-                   else s.expires_at
+                   else least(s.expires_at, latest_end)
                end as "expires_at!",
-               case when due then ends_at_then else s.ends_at end as "ends_at!",
+               case when due then ends_at_then else least(s.ends_at, latest_end) end as "ends_at!",
                fresh_until as "fresh_until!", fresh_until > now() as "is_fresh!",
                host(s.ip) as ip, s.user_agent, s.device, due as "touch_due!",
                coalesce(w.compare and (
@@ -80,12 +80,20 @@ pub async fn find_live(
              from session_records r
              join sessions s on s.record_id = r.id and s.transport = w.transport
              join users u on u.id = s.user_id
+             -- Null where nothing extends the session.
+             cross join lateral (select
+                 s.created_at + case when s.remember then $9::interval end as latest_end
+             ) login
              cross join lateral (select
                  s.last_seen_at < now() - $7::interval as due,
                  least(s.authenticated_at + $6::interval, s.protected_at) as fresh_until,
-                 case when $9 then coalesce(now() + s.remember_for, s.ends_at) else s.ends_at end as ends_at_then
+                 least(
+                     case when $9 is not null then coalesce(now() + s.remember_for, s.ends_at) else s.ends_at end,
+                     latest_end
+                 ) as ends_at_then
              ) used
              where r.id = w.record_id and r.expiry_date > now() and s.expires_at > now() and u.is_active
+                 and (latest_end is null or latest_end > now())
              -- Each row has one at most; said so, each is looked up by its index, however small the tables are.
              limit 1
            ) live"#,
@@ -97,7 +105,7 @@ pub async fn find_live(
         interval(by.fresh_for)?,
         interval(by.touch_after)?,
         interval(by.idle)?,
-        by.refresh,
+        by.remember_max.map(interval).transpose()?,
         wanted.len() as i64,
     )
     .fetch_all(db)

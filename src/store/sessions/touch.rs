@@ -15,8 +15,8 @@ pub struct Use {
     pub fresh_for: Duration,
     /// How long one stands unused, unless it is remembered.
     pub idle: Duration,
-    /// Whether use extends a remembered one.
-    pub refresh: bool,
+    /// How long after its login a remembered one ends, if activity extends it.
+    pub remember_max: Option<Duration>,
     /// How long a record outlives its session.
     pub record_slack: Duration,
     /// How long a use may stay unwritten.
@@ -69,7 +69,7 @@ pub async fn touch(connection: &mut PgConnection, touches: &[Touch], by: Use) ->
     )
     .execute(&mut *connection)
     .await?;
-    if by.refresh {
+    if by.remember_max.is_some() {
         // The sessions would fall with their records.
         sqlx::query!(
             "update session_records r
