@@ -44,6 +44,13 @@ pub enum EmbeddedError {
         data_dir: PathBuf,
     },
 
+    /// Another account can change the data directory, or replace it.
+    #[error("{fault}; or set PORTCULLIS_DATA_DIR to another directory")]
+    Exposed {
+        /// What is wrong with which directory, and what to do.
+        fault: String,
+    },
+
     /// The directory of the socket can be entered by others, or belongs to them.
     #[error(
         "{} is not a directory of mode 0700 that belongs to user {uid}: remove it, or set \

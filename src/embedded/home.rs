@@ -1,12 +1,12 @@
 //! Where everything is kept: `<data_dir>/cluster`, `run` (the socket), `lock` and `server.log`.
 
+use std::env;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::{env, path};
 
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::account::Account;
 use super::error::{Context, EmbeddedError};
 use super::supervisor::Supervisor;
+use crate::private::{check_ancestors, check_dir, existing_ancestor, make_dir, resolve, tighten};
 
 /// What a Unix socket's path may have in bytes, its closing zero aside.
 const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -38,14 +39,18 @@ impl Home {
         let dir = resolve(asked).context("find", asked)?;
         let account = Account::choose(Some(&dir))?;
         if account.reaches(existing_ancestor(&dir)).await {
+            // Before anything is created there.
+            check(&dir)?;
             make_dir(&dir, if account.is_switched() { 0o755 } else { 0o700 })
                 .context("make", &dir)?;
             if account.reaches(&dir).await {
+                check(&dir)?;
                 return Ok(Self { dir, account });
             }
         }
         let (parent, dir) = (Path::new(ELSEWHERE), elsewhere(&dir));
         make_dir(parent, 0o755).and_then(|()| make_dir(&dir, 0o755)).context("make", &dir)?;
+        check(&dir)?;
         Ok(Self { account: Account::choose(Some(&dir))?, dir })
     }
 
@@ -55,6 +60,7 @@ impl Home {
         let account = Account::choose(Some(&dir))?;
         let reached = account.reaches(existing_ancestor(&dir)).await;
         let dir = if reached { dir } else { elsewhere(&dir) };
+        check(&dir)?;
         Ok(dir.join(CLUSTER).exists())
     }
 
@@ -160,12 +166,12 @@ impl Home {
         let metadata = fs::symlink_metadata(dir).context("look at", dir)?;
         let private = metadata.is_dir() && metadata.mode() & 0o7777 == 0o700;
         if private && metadata.uid() == self.account.uid {
-            return Ok(());
+            return check_ancestors(dir).map_err(|fault| EmbeddedError::Exposed { fault });
         }
         Err(EmbeddedError::SocketDirectory { dir: dir.into(), uid: self.account.uid })
     }
 
-    /// Opens a file that nobody else may write, following no link that was laid for us.
+    /// Opens a file that nobody else may read or write, following no link that was laid for us.
     fn open_private(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options
@@ -182,7 +188,11 @@ impl Home {
                 }
                 Ok(file)
             }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => options.open(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let file = options.open(path)?;
+                tighten(&file)?;
+                Ok(file)
+            }
             Err(error) => Err(error),
         }
     }
@@ -212,30 +222,12 @@ impl Log {
     }
 }
 
-/// A directory's absolute path without links, of which only a part need exist.
-fn resolve(dir: &Path) -> io::Result<PathBuf> {
-    let dir = path::absolute(dir)?;
-    let ancestor = existing_ancestor(&dir);
-    let rest = dir.strip_prefix(ancestor).unwrap_or(Path::new(""));
-    let resolved = ancestor.canonicalize()?;
-    Ok(if rest.as_os_str().is_empty() { resolved } else { resolved.join(rest) })
+fn check(dir: &Path) -> Result<(), EmbeddedError> {
+    check_dir(dir).map_err(|fault| EmbeddedError::Exposed { fault })
 }
 
 fn elsewhere(dir: &Path) -> PathBuf {
     Path::new(ELSEWHERE).join(short_hash(dir))
-}
-
-fn existing_ancestor(dir: &Path) -> &Path {
-    dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"))
-}
-
-/// Makes `dir` and what is above it, unless it is there; `mode` holds whatever the umask is.
-fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(dir)?;
-    fs::set_permissions(dir, Permissions::from_mode(mode))
 }
 
 /// Sixteen hexadecimal digits that stand for a path.

@@ -9,10 +9,10 @@ use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use rustix::fs::Access;
-use tokio::io::AsyncWriteExt as _;
 
 use super::letter::Letter;
 use crate::config::{Config, SmtpUrl};
+use crate::private;
 
 /// What the server, or the way to it, has against a mail.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -87,7 +87,10 @@ impl Mailer {
                     .map_err(|error| format!("PORTCULLIS_SMTP_URL ({url}): {error}"))?;
                 Way::Server(url.clone(), Box::new(server.timeout(Some(CONNECT_WITHIN)).build()))
             }
-            None if config.has_mail() => Way::Files(config.data_dir.join("mail")),
+            None if config.has_mail() => {
+                check(&config.data_dir)?;
+                Way::Files(config.data_dir.join("mail"))
+            }
             None => Way::Nowhere,
         };
         Ok(Self { from, service, way })
@@ -134,8 +137,9 @@ impl Mailer {
         match &self.way {
             Way::Server(_, server) => server.send(message).await.map(drop).map_err(BoxError::from),
             Way::Files(dir) => {
-                let file = dir.join(format!("{}.eml", mail.id));
-                let written = write(&file, &message.formatted()).await;
+                let name = format!("{}.eml", mail.id);
+                let file = dir.join(&name);
+                let written = write(dir.clone(), name, message.formatted()).await;
                 written.map_err(|error| unwritable(&file, &error))?;
                 // Not the text: its link and its code open an account.
                 let (subject, file) = (mail.letter.subject, file.display());
@@ -194,15 +198,22 @@ pub fn outlook(error: &BoxError, to: &str) -> Outlook {
     }
 }
 
-/// Writes a file that only its owner can read.
-async fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if let Some(dir) = file.parent() {
-        tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).await?;
+/// Rejects a data directory in which another account could read or replace the mails.
+fn check(data_dir: &Path) -> Result<(), String> {
+    let resolved = private::resolve(data_dir)
+        .map_err(|error| format!("PORTCULLIS_DATA_DIR=\"{}\": {error}", data_dir.display()))?;
+    if resolved.exists() && !resolved.is_dir() {
+        // No mail can be written there, which is reported when one is.
+        return Ok(());
     }
-    let mut options = tokio::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(file).await?;
-    file.write_all(bytes).await?;
-    file.flush().await
+    private::check_dir(&resolved)
+        .map_err(|fault| format!("{fault}; or set PORTCULLIS_DATA_DIR to another directory"))
+}
+
+/// Writes a file that only its owner can read.
+async fn write(dir: PathBuf, name: String, bytes: Vec<u8>) -> std::io::Result<()> {
+    let write = move || private::write(&dir, &name, &bytes);
+    tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
 }
 
 /// Checks that a directory can be written or created, and creates nothing.

@@ -336,3 +336,88 @@ async fn a_log_that_has_grown_large_is_put_aside() {
     assert!(fs::metadata(&log).unwrap().len() < 1 << 20);
     assert_eq!(fs::metadata(dir.data().join("server.log.1")).unwrap().len(), 9 << 20);
 }
+
+/// The start is refused with a line that names the directory and the remedy.
+async fn exposed(data: &Path, parts: &[&str]) {
+    let Err(error) = Embedded::start(data).await else { panic!("it started on {data:?}") };
+    let Err(joined) = Embedded::join_or_start(data).await else { panic!("it joined {data:?}") };
+    let Err(looked_at) = Embedded::is_made(data).await else { panic!("it is fine: {data:?}") };
+    for error in [error, joined, looked_at] {
+        let line = error.to_string();
+        let whole = parts.iter().all(|part| line.contains(part));
+        assert!(whole && line.contains("PORTCULLIS_DATA_DIR") && !line.contains('\n'), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_data_directory_that_others_can_write_to_is_rejected() {
+    let dir = Dir::new();
+    let data = dir.data();
+    Embedded::start(&data).await.unwrap().stop().await.unwrap();
+    let own = fs::metadata(&data).unwrap().mode() & 0o7777;
+    for mode in [0o777, 0o775, 0o757, 0o1777] {
+        fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
+        exposed(&data, &[&format!("chmod go-w {}", data.display())]).await;
+    }
+    fs::set_permissions(&data, Permissions::from_mode(own)).unwrap();
+    // Whoever can write to a directory above can put another one in its place.
+    fs::set_permissions(&dir.0, Permissions::from_mode(0o777)).unwrap();
+    exposed(&data, &[&format!("chmod go-w {}", dir.0.display())]).await;
+    exposed(&dir.0.join("new"), &[&format!("chmod go-w {}", dir.0.display())]).await;
+    assert!(!dir.0.join("new").exists());
+    // Not in a sticky one, such as /tmp.
+    fs::set_permissions(&dir.0, Permissions::from_mode(0o1777)).unwrap();
+    Embedded::start(&data).await.unwrap().stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_data_directory_that_is_a_link_is_rejected() {
+    let dir = Dir::new();
+    fs::create_dir(dir.0.join("real")).unwrap();
+    symlink(dir.0.join("real"), dir.data()).unwrap();
+    exposed(&dir.data(), &["symbolic link"]).await;
+    assert!(fs::read_dir(dir.0.join("real")).unwrap().next().is_none());
+    // One above is the operator's business, as /tmp is one on macOS.
+    Embedded::start(&dir.data().join("below")).await.unwrap().stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_data_directory_of_another_account_is_rejected() {
+    if !is_root("a_data_directory_of_another_account_is_rejected") {
+        return;
+    }
+    let dir = Dir::new();
+    fs::create_dir(dir.data()).unwrap();
+    let before = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"];
+    for (path, owner) in [(dir.data(), 12345), (dir.0.clone(), 12345)] {
+        chown(&dir.0, Some(65534), Some(65534)).unwrap();
+        chown(dir.data(), Some(65534), Some(65534)).unwrap();
+        chown(&path, Some(owner), None).unwrap();
+        let mut service = Process::start_with("hold", &dir.data(), &before, |_| {});
+        let line =
+            service.lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("failed "));
+        let line = line.expect("it fails");
+        let expected = format!("{} belongs to another account (user {owner})", path.display());
+        assert!(line.contains(&expected), "{line}");
+        service.child.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn files_that_were_open_to_others_are_made_private() {
+    let dir = Dir::new();
+    Embedded::start(&dir.data()).await.unwrap().stop().await.unwrap();
+    let files = ["lock", "server.log"].map(|name| dir.data().join(name));
+    for file in &files {
+        fs::set_permissions(file, Permissions::from_mode(0o666)).unwrap();
+    }
+    Embedded::start(&dir.data()).await.unwrap().stop().await.unwrap();
+    for file in &files {
+        assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600, "{file:?}");
+    }
+    // What is no file is not taken for one.
+    fs::remove_file(&files[0]).unwrap();
+    fs::create_dir(&files[0]).unwrap();
+    let Err(error) = Embedded::start(&dir.data()).await else { panic!("it started") };
+    assert!(error.to_string().contains("lock"), "{error}");
+}
