@@ -3,6 +3,7 @@
 mod check;
 mod choices;
 mod load;
+mod secrets;
 mod smtp_url;
 mod values;
 
@@ -96,11 +97,11 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_REMEMBER_REFRESH", value_name = "SWITCH", default_value = "off")]
     pub remember_refresh: Switch,
 
-    /// What happens to a session that is used by another client than the one that gave the password
     /// How long after its login a remembered session ends, however much PORTCULLIS_REMEMBER_REFRESH extends it
     #[arg(long, env = "PORTCULLIS_REMEMBER_MAX", value_name = "DURATION", default_value = "365d", value_parser = values::duration)]
     pub remember_max: Duration,
 
+    /// What happens to a session that is used by another client than the one that gave the password
     #[arg(
         long,
         env = "PORTCULLIS_SESSION_PROTECTION",
@@ -252,9 +253,14 @@ pub struct Config {
 pub const SECRETS_HELP: &str = "\
 Secrets, as environment variables only:
   DATABASE_URL               The PostgreSQL to use; unset means the embedded one
-  PORTCULLIS_ADMIN_PASSWORD  The password of the first admin
+  PORTCULLIS_ADMIN_PASSWORD  The password of the first admin; unset, the start generates one and shows it once
   PORTCULLIS_SMTP_URL        The server that takes mails: smtp+starttls://, smtps:// or, without TLS, smtp://, each
                              user:password@host:port; unset, mails go to mail/*.eml in the data directory (not with https)
+
+Each secret may be in a file instead, such as a Docker or Kubernetes secret. Its path is then in:
+  DATABASE_URL_FILE
+  PORTCULLIS_ADMIN_PASSWORD_FILE
+  PORTCULLIS_SMTP_URL_FILE
 
 Traces go by OTLP to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, as OpenTelemetry's other variables say.
 

@@ -103,7 +103,7 @@ pub async fn run(config: &Config, wrong: &[String], doctor: &Doctor) -> Result<E
     } else {
         tell(settings::wrong(wrong));
     }
-    if !wrong.iter().chain(&unfit).any(|line| line.starts_with("DATABASE_URL ")) {
+    if !wrong.iter().chain(&unfit).any(|line| line.starts_with("DATABASE_URL")) {
         tell(database::check(config).await);
     }
     let is_of_mail = |line: &String| {

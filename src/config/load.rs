@@ -1,12 +1,10 @@
 //! Where the settings come from: flags, the environment, and what the environment alone may hold.
 
-use std::env::VarError;
-
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args as _, Command, FromArgMatches as _};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 
-use super::{Config, SmtpUrl};
+use super::{Config, SmtpUrl, secrets};
 
 impl Config {
     /// The settings of the environment, for the commands that take none as flags.
@@ -75,24 +73,15 @@ impl Config {
             ("DATABASE_URL", &mut self.database_url),
             ("PORTCULLIS_ADMIN_PASSWORD", &mut self.admin_password),
         ];
-        let read = secrets.into_iter().map(|(name, value)| secret(name).map(|read| *value = read));
+        let read =
+            secrets.into_iter().map(|(name, value)| secrets::read(name).map(|read| *value = read));
         let smtp_url = read_smtp_url().map(|read| self.smtp_url = read);
         read.chain([smtp_url]).filter_map(Result::err).collect()
     }
 }
 
-fn secret(name: &str) -> Result<Option<SecretString>, String> {
-    match std::env::var(name) {
-        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty()).map(SecretString::from)),
-        Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => {
-            Err(format!("{name} must be UTF-8 (its value is not shown)"))
-        }
-    }
-}
-
 fn read_smtp_url() -> Result<Option<SmtpUrl>, String> {
-    let Some(url) = secret("PORTCULLIS_SMTP_URL")? else { return Ok(None) };
+    let Some(url) = secrets::read("PORTCULLIS_SMTP_URL")? else { return Ok(None) };
     SmtpUrl::parse(url.expose_secret()).map(Some).map_err(|allowed| {
         format!("PORTCULLIS_SMTP_URL must be {allowed} (its value is not shown)")
     })

@@ -46,6 +46,7 @@ mod reserve;
 mod revocation;
 mod secrets;
 mod security_headers;
+mod secret_files;
 mod serve;
 mod session;
 mod sessions;
