@@ -4,6 +4,7 @@ mod database;
 pub mod doctor;
 pub mod health;
 pub mod import;
+mod known_passwords;
 pub mod serve;
 pub mod user;
 

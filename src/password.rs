@@ -1,6 +1,7 @@
 //! Passwords: the policy for new ones, and bcrypt off the async threads.
 
 mod breached;
+mod generate;
 mod hash;
 mod policy;
 mod queue;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::Instrument as _;
 
+pub use self::generate::generate;
 pub use self::queue::QueueKey;
 pub use self::workers::Place;
 use self::workers::Workers;

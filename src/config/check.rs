@@ -44,8 +44,8 @@ impl Config {
         }
         self.check_mail()?;
         let named = self.admin_username.is_some() || self.admin_email.is_some();
-        if named != self.admin_password.is_some() {
-            return Err("PORTCULLIS_ADMIN_PASSWORD and PORTCULLIS_ADMIN_USERNAME or PORTCULLIS_ADMIN_EMAIL make the first admin together: set both or neither".into());
+        if self.admin_password.is_some() && !named {
+            return Err("PORTCULLIS_ADMIN_PASSWORD needs PORTCULLIS_ADMIN_USERNAME or PORTCULLIS_ADMIN_EMAIL: whose password it is".into());
         }
         Ok(())
     }

@@ -24,11 +24,13 @@ macro_rules! query_user {
     };
 }
 
+mod admins;
 mod email;
 mod list;
 mod login;
 mod making;
 
+pub use self::admins::{admin_hashes, any_admin, insert_first_admin};
 pub use self::email::{
     drop_pending_email, find_id_by_email, is_owner_proven, lock_active_by_email,
     take_pending_email, verify_email,
@@ -38,9 +40,7 @@ pub use self::login::{
     Credentials, FIRST_CREDENTIAL_VERSION, find_credentials, find_credentials_of, lock_verified,
     record_login, record_login_by_mail, rehash,
 };
-pub use self::making::{
-    ImportedUser, NewUser, any_admin, has_both_names, import, insert, insert_first_admin,
-};
+pub use self::making::{ImportedUser, NewUser, has_both_names, import, insert};
 
 /// An account.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -7,10 +7,11 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use super::{Finding, migrations, unreachable};
-use crate::command::Database;
+use super::{Finding, migrations, settings, unreachable};
+use crate::command::{Database, known_passwords};
 use crate::config::Config;
 use crate::embedded::Embedded;
+use crate::password::Hasher;
 use crate::store;
 use crate::store::diagnosis::{self, Server};
 
@@ -78,18 +79,49 @@ async fn look(
             false => connections(&server, config.database_connections),
         });
         findings.extend(migrations::compare(&applied, &server));
-        Ok::<_, sqlx::Error>(findings)
+        let has_accounts = applied.iter().any(|migration| migration.version == 1);
+        let admins = match has_accounts {
+            true => known_passwords::admins(&mut connection).await?,
+            false => Vec::new(),
+        };
+        Ok::<_, sqlx::Error>((findings, admins))
     };
     let findings = timeout(PATIENCE, questions).await;
     // Nothing hangs on how it is closed.
     let _ = timeout(PATIENCE, connection.close()).await;
     match findings {
-        Ok(Ok(findings)) => findings,
+        Ok(Ok((mut findings, admins))) => {
+            findings.extend(passwords(&admins, config).await);
+            findings
+        }
         Ok(Err(error)) => vec![unreachable::explain(options, &error)],
         Err(_) => vec![Finding::problem(
             format!("{place} lets us in, and then does not answer within {} s", PATIENCE.as_secs()),
             "The server is overloaded, or something holds locks on its catalogue. See what it is busy \
              with in pg_stat_activity.",
+        )],
+    }
+}
+
+/// Admins whose password everybody knows.
+async fn passwords(admins: &[(String, String)], config: &Config) -> Vec<Finding> {
+    match known_passwords::of_admins(admins, &Hasher::new(config)).await {
+        Ok(names) => names
+            .iter()
+            .map(|name| {
+                settings::known(
+                    config,
+                    &format!("the admin {name} has a password that everybody knows"),
+                    &format!(
+                        "It is in the documentation: anybody can log in with it. Change it with `portcullis \
+                         user set-password {name}`."
+                    ),
+                )
+            })
+            .collect(),
+        Err(error) => vec![Finding::warning(
+            "the passwords of the admins could not be checked",
+            error.to_string(),
         )],
     }
 }

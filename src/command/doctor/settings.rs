@@ -1,13 +1,9 @@
 //! Settings that are not allowed, do not fit each other, or are risky.
 
-use secrecy::ExposeSecret;
-
 use super::Finding;
 use super::site::is_loopback;
+use crate::command::known_passwords;
 use crate::config::{Config, Origin};
-
-/// The first admin's password in docker-compose.yml.
-const COMPOSE_PASSWORD: &str = "change me now";
 
 /// A finding for each setting whose value is not allowed.
 pub(super) fn wrong(lines: &[String]) -> Vec<Finding> {
@@ -64,18 +60,32 @@ fn passwords(config: &Config) -> Vec<Finding> {
              PORTCULLIS_API_KEY_QUERY=off and have clients send X-API-Key, unless some cannot.",
         ));
     }
-    let password = config.admin_password.as_ref().map(ExposeSecret::expose_secret);
-    if password == Some(COMPOSE_PASSWORD) {
-        let why = "Everybody can read it in docker-compose.yml, and the first admin is made with it. Set \
-                   PORTCULLIS_ADMIN_PASSWORD to one of your own; if the admin has been made already, \
-                   change it with `portcullis user set-password`.";
-        let what = "PORTCULLIS_ADMIN_PASSWORD is the one of docker-compose.yml";
-        findings.push(match is_local(config) {
-            true => Finding::warning(what, why),
-            false => Finding::problem(what, why),
-        });
+    if config.admin_password.as_ref().is_some_and(known_passwords::is_known) {
+        findings.push(known(
+            config,
+            "PORTCULLIS_ADMIN_PASSWORD is a password that everybody knows",
+            "It is in the documentation, and the first admin is created with it. Unset \
+             PORTCULLIS_ADMIN_PASSWORD, so that the start generates one; if the admin exists already, change \
+             its password with `portcullis user set-password`.",
+        ));
+    }
+    if known_passwords::of_database(config) {
+        findings.push(known(
+            config,
+            "the password in DATABASE_URL is one that everybody knows",
+            "Whoever reaches PostgreSQL can read and change every account. Change it with `alter role … \
+             password '…'`, and in DATABASE_URL.",
+        ));
     }
     findings
+}
+
+/// A password that everybody knows: a problem where others can reach the service.
+pub(super) fn known(config: &Config, what: &str, why: &str) -> Finding {
+    match is_local(config) {
+        true => Finding::warning(what, why),
+        false => Finding::problem(what, why),
+    }
 }
 
 /// What travels in clear, and whether clients are told the right address.
@@ -276,16 +286,31 @@ mod tests {
     }
 
     #[test]
-    fn the_password_that_everybody_knows_is_a_problem_where_others_come_in() {
-        let level = |url: &str| {
+    fn a_password_that_everybody_knows_is_a_problem_where_others_can_reach_the_service() {
+        let levels = |url: &str| {
             let mut config = Config::defaults().unwrap();
             public(&mut config, url);
-            config.admin_password = Some(COMPOSE_PASSWORD.into());
-            passwords(&config)[0].level
+            config.admin_password = Some("change me now".into());
+            config.database_url = Some("postgres://portcullis:portcullis@postgres/x".into());
+            passwords(&config).iter().map(|finding| finding.level).collect::<Vec<_>>()
         };
-        assert_eq!(level("http://localhost:8080"), Level::Warning);
-        assert_eq!(level("http://[::1]:8080"), Level::Warning);
-        assert_eq!(level("https://auth.example.com"), Level::Problem);
-        assert!(include_str!("../../../docker-compose.yml").contains(COMPOSE_PASSWORD));
+        assert_eq!(levels("http://localhost:8080"), [Level::Warning; 2]);
+        assert_eq!(levels("http://[::1]:8080"), [Level::Warning; 2]);
+        assert_eq!(levels("https://auth.example.com"), [Level::Problem; 2]);
+    }
+
+    #[test]
+    fn no_file_for_deployments_has_a_password() {
+        for file in [
+            include_str!("../../../docker-compose.yml"),
+            include_str!("../../../.env.example"),
+            include_str!("../../../deploy/kubernetes.yaml"),
+        ] {
+            for password in ["change me now", "portcullis:portcullis", "POSTGRES_PASSWORD:-"] {
+                assert!(!file.contains(password), "{password}");
+            }
+            let assigned = file.lines().filter_map(|line| line.trim().split_once("PASSWORD="));
+            assert!(assigned.clone().all(|(_, value)| value.is_empty()), "{:?}", assigned.last());
+        }
     }
 }

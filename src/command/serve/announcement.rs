@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::first_admin::Admins;
 use super::listeners::Listeners;
 use crate::command::Database;
 use crate::config::{Config, LogFormat};
@@ -14,7 +15,7 @@ pub(super) async fn announce(
     listeners: &Listeners,
     database: &Database,
     mailer: &Mailer,
-    admin: bool,
+    admins: &Admins,
     start: Instant,
 ) {
     if config.bcrypt_cost < 10 {
@@ -39,6 +40,7 @@ pub(super) async fn announce(
     if config.log_format == LogFormat::Json {
         let metrics = metrics.map(tracing::field::display);
         tracing::info!(%listen, public_url = %url, metrics, data, mail, seconds, "ready");
+        admins.log_password();
         return;
     }
     // cargo names itself to what it runs.
@@ -49,10 +51,8 @@ pub(super) async fn announce(
         }
         _ => String::new(),
     };
-    let admin = match admin {
-        true => "there is one".to_owned(),
-        false => format!("{elsewhere}{program} user create --username admin --role admin"),
-    };
+    let create = format!("{elsewhere}{program} user create --username admin --role admin");
+    let admin = admins.banner(create);
     let swagger_ui = config.swagger_ui.is_on();
     let swagger_ui = swagger_ui.then(|| format!("\n    Swagger UI  {url}/swagger-ui"));
     let metrics = metrics.map(|listen| format!("\n    Metrics     http://{listen}/metrics"));

@@ -105,37 +105,3 @@ pub async fn has_both_names(db: impl PgExecutor<'_>, new: &NewUser) -> sqlx::Res
     .fetch_one(db)
     .await
 }
-
-/// Makes an admin if there is none and nobody has the names; `None` when nothing was made.
-pub async fn insert_first_admin(
-    db: impl PgExecutor<'_>,
-    user: &NewUser,
-    hash: &str,
-) -> sqlx::Result<Option<User>> {
-    query_user!(
-        "insert into users
-             (id, username, email, name, role, password_hash, email_verified, must_change_password,
-              password_proven)
-         select $1, $2, $3, $4, 'admin', $5, $6, $7, $8
-         where not exists (select from users where role = 'admin')
-         on conflict do nothing returning",
-        "",
-        Uuid::now_v7(),
-        user.username.as_deref(),
-        user.email.as_deref(),
-        user.name.as_deref(),
-        hash,
-        user.email_verified,
-        user.must_change_password,
-        user.password_proven,
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// Whether there is an admin.
-pub async fn any_admin(db: impl PgExecutor<'_>) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(r#"select exists (select from users where role = 'admin') as "any!""#)
-        .fetch_one(db)
-        .await
-}
