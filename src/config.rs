@@ -18,7 +18,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use choices::{Hsts, LogFormat, Registration, SameSite, SessionProtection, Switch};
-pub use load::{explain, prepare};
+pub use load::{explain, prepare, superuser_url};
 pub use smtp_url::SmtpUrl;
 pub use values::{Origin, PublicUrl, Rate, duration};
 

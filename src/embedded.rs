@@ -128,10 +128,15 @@ impl Embedded {
         Ok(Self { socket_dir: home.socket_dir(), home, server: Some(server), _lock: Some(lock) })
     }
 
-    /// How to connect: by the Unix socket, to the database `portcullis`, as a superuser. What the
-    /// environment says of PostgreSQL (`PGHOST`, `PGUSER` …) plays no part.
+    /// How to connect: by the Unix socket, to the database `portcullis`, as its owner, who is no superuser.
+    /// What the environment says of PostgreSQL (`PGHOST`, `PGUSER` …) plays no part.
     pub fn connect_options(&self) -> PgConnectOptions {
         server::connect_options(&self.socket_dir)
+    }
+
+    /// How to connect as the superuser, which the service never does. For tests and maintenance.
+    pub fn superuser_options(&self) -> PgConnectOptions {
+        server::superuser_options(&self.socket_dir)
     }
 
     /// Where the data really is: elsewhere than was asked when we are root and the account of the

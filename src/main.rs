@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use portcullis::command::{self, doctor, health, serve, user};
+use portcullis::command::{doctor, health, migrate, serve, user};
 use portcullis::config::{self, Config, SECRETS_HELP};
 use portcullis::metrics::Metrics;
 use portcullis::{openapi, telemetry};
@@ -25,7 +25,7 @@ enum Command {
     #[command(after_help = SECRETS_HELP)]
     Serve(Box<Config>),
     /// Bring the database's schema up to date, and end
-    Migrate,
+    Migrate(migrate::Migrate),
     /// Look at the settings, cookies, the database and mail, and explain what is wrong
     Doctor(doctor::Doctor),
     /// Print the OpenAPI document
@@ -83,8 +83,8 @@ fn run() -> Result<ExitCode, String> {
             print!("{}", openapi::json().map_err(|error| error.to_string())?);
             Ok(())
         }
-        Some(Command::Migrate) => {
-            start(Config::from_env()?, async |config| command::migrate(&config).await)
+        Some(Command::Migrate(migrate)) => {
+            start(Config::from_env()?, async |config| migrate::run(&config, &migrate).await)
         }
         Some(Command::Health) => {
             start(Config::from_env()?, async |config| health::check(&config).await)

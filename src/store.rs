@@ -12,6 +12,7 @@ pub mod known_devices;
 mod migration;
 pub mod one_time_tokens;
 pub mod outbox;
+pub mod ownership;
 pub mod registrations;
 pub mod reserve;
 pub mod session_records;

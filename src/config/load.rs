@@ -87,6 +87,14 @@ fn read_smtp_url() -> Result<Option<SmtpUrl>, String> {
     })
 }
 
+/// `PORTCULLIS_SUPERUSER_URL`, for `portcullis migrate --own` alone: the service never has it.
+///
+/// # Errors
+/// One line that names the variable; never its value.
+pub fn superuser_url() -> Result<Option<SecretString>, String> {
+    secrets::read("PORTCULLIS_SUPERUSER_URL")
+}
+
 /// Makes an empty variable count as unset (compose files write `${X:-}`), and keeps what the
 /// variables hold out of `--help`.
 #[must_use]

@@ -110,8 +110,8 @@ pub enum EmbeddedError {
         cluster: PathBuf,
     },
 
-    /// The server refused to create the database.
-    #[error("PostgreSQL did not create the database `portcullis`: {0}")]
+    /// The server refused to create the service's role or database, or to give them what they need.
+    #[error("PostgreSQL did not create the role and the database `portcullis`: {0}")]
     CreateDatabase(#[source] sqlx::Error),
 
     /// A file, directory or program is not to be used.

@@ -16,9 +16,12 @@ use super::error::{Context, EmbeddedError};
 use super::home::{Home, Log, random_hex};
 use super::leftover;
 use super::supervisor::Supervisor;
+use crate::store::ownership;
 
-/// The superuser and the database, both.
+/// The service's role and its database, both.
 const NAME: &str = "portcullis";
+/// The role that `initdb` makes.
+const SUPERUSER: &str = ownership::SUPERUSERS[0];
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 /// A killed server's last processes may keep its memory for a moment: "is still in use".
@@ -89,14 +92,13 @@ impl Server {
         Ok(server)
     }
 
-    /// Waits until the server answers and has our database.
+    /// Waits until the server answers, and makes sure that it has the service's role and database.
     async fn prepare(&mut self, socket_dir: &Path, log: &Log) -> Result<(), EmbeddedError> {
-        let options = connect_options(socket_dir).database("postgres");
         let connected = tokio::select! {
             _ = self.supervisor.ended() => {
                 return Err(EmbeddedError::Ended { log: log.path.clone(), tail: log.tail() });
             }
-            connected = connect(&options, READY_WITHIN) => connected,
+            connected = connect_as_superuser(socket_dir) => connected,
         };
         let connection = connected.map_err(|answer| EmbeddedError::NoAnswer {
             seconds: READY_WITHIN.as_secs(),
@@ -104,7 +106,7 @@ impl Server {
             log: log.path.clone(),
             tail: log.tail(),
         })?;
-        create_database(connection).await.map_err(EmbeddedError::CreateDatabase)
+        make_database(connection, socket_dir).await.map_err(EmbeddedError::CreateDatabase)
     }
 
     /// Waits until the server has ended. Cancel safe.
@@ -142,6 +144,11 @@ pub(super) fn connect_options(dir: &Path) -> PgConnectOptions {
         .application_name(NAME)
 }
 
+/// How to connect as the superuser, to the same database.
+pub(super) fn superuser_options(dir: &Path) -> PgConnectOptions {
+    connect_options(dir).username(SUPERUSER)
+}
+
 /// Connects as soon as the server answers; the error is what it last said.
 pub(super) async fn connect(
     options: &PgConnectOptions,
@@ -153,6 +160,10 @@ pub(super) async fn connect(
     loop {
         match timeout_at(deadline, options.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
+            // 28000: the server is up, and has no such role.
+            Ok(Err(sqlx::Error::Database(error))) if error.code().as_deref() == Some("28000") => {
+                return Err(error.to_string());
+            }
             Ok(Err(error)) => answer = error.to_string(),
             Err(_) => {}
         }
@@ -164,20 +175,40 @@ pub(super) async fn connect(
     }
 }
 
-async fn create_database(mut connection: PgConnection) -> sqlx::Result<()> {
-    let exists = sqlx::query("select from pg_database where datname = $1").bind(NAME);
-    if exists.fetch_optional(&mut connection).await?.is_none() {
-        let created = sqlx::raw_sql("create database portcullis").execute(&mut connection).await;
-        match created.err().map(|error| {
-            (error.as_database_error().and_then(|e| e.code()).map(String::from), error)
-        }) {
-            None => {}
-            // Somebody else was quicker.
-            Some((Some(code), _)) if code == "42P04" || code == "23505" => {}
-            Some((_, error)) => return Err(error),
+/// A connection of the superuser. A cluster of an earlier version has one that is called as the service's role.
+async fn connect_as_superuser(socket_dir: &Path) -> Result<PgConnection, String> {
+    let deadline = Instant::now() + READY_WITHIN;
+    let mut answer = String::from("there is no superuser");
+    for role in ownership::SUPERUSERS.into_iter().chain([NAME]) {
+        let options = connect_options(socket_dir).username(role).database("postgres");
+        match connect(&options, deadline - Instant::now()).await {
+            Ok(mut connection) => {
+                if ownership::is_superuser(&mut connection).await.is_ok_and(|is| is) {
+                    return Ok(connection);
+                }
+            }
+            Err(error) => answer = error,
         }
     }
-    connection.close().await
+    Err(answer)
+}
+
+/// Makes the service's role, which is no superuser, and a database that it owns. In a cluster of an earlier
+/// version the role is the superuser, which is renamed.
+async fn make_database(mut superuser: PgConnection, socket_dir: &Path) -> sqlx::Result<()> {
+    ownership::make_ordinary(&mut superuser, NAME, None).await?;
+    let exists = sqlx::query("select from pg_database where datname = $1").bind(NAME);
+    if exists.fetch_optional(&mut superuser).await?.is_none() {
+        let create = "create database portcullis owner portcullis";
+        sqlx::raw_sql(create).execute(&mut superuser).await?;
+    }
+    // By its own name, which is another one if it was renamed.
+    let name: String = sqlx::query_scalar("select session_user").fetch_one(&mut superuser).await?;
+    superuser.close().await?;
+    let options = connect_options(socket_dir).username(&name);
+    let mut superuser = options.connect().await?;
+    ownership::take_over(&mut superuser, NAME).await?;
+    superuser.close().await
 }
 
 /// Makes the cluster beside its place and moves it there when it is whole, so that an initdb which
@@ -205,7 +236,7 @@ async fn make_cluster(
     let mut args: Vec<OsString> = vec!["--pgdata".into(), unfinished.clone().into()];
     let fixed = ["--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=reject"];
     args.extend(fixed.map(OsString::from));
-    args.push(format!("--username={NAME}").into());
+    args.push(format!("--username={SUPERUSER}").into());
     if temporary {
         args.push("--no-sync".into());
     }

@@ -22,6 +22,8 @@ pub struct Server {
     pub unlimited: Vec<String>,
     /// Whether we may make tables.
     pub may_create: bool,
+    /// Whether our role is a superuser.
+    pub is_superuser: bool,
     /// How many connections we may have, those of others aside.
     pub connections: i32,
     /// Its clock.
@@ -49,6 +51,7 @@ pub async fn server(db: impl PgExecutor<'_>) -> sqlx::Result<Server> {
                  order by name
              ) as "unlimited!",
              coalesce(has_schema_privilege(current_schema(), 'create'), false) as "may_create!",
+             current_setting('is_superuser')::bool as "is_superuser!",
              least(
                  current_setting('max_connections')::int
                      - current_setting('superuser_reserved_connections')::int

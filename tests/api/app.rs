@@ -121,6 +121,11 @@ impl TestApp {
         self.database.options.clone()
     }
 
+    /// For what only a superuser may do with the database.
+    pub fn superuser_options(&self) -> PgConnectOptions {
+        self.database.superuser_options()
+    }
+
     /// For another process that is to use the same database.
     pub fn database_url(&self) -> String {
         self.database.url()

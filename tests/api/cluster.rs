@@ -12,7 +12,10 @@ use sqlx::{ConnectOptions as _, Executor as _};
 
 /// The server; one of our own has a migrated database that those of the tests are copies of.
 struct Cluster {
+    /// How the service connects. On a server of our own it is no superuser, as in production.
     options: PgConnectOptions,
+    /// How databases are created.
+    admin: PgConnectOptions,
     is_ours: bool,
 }
 
@@ -33,12 +36,14 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
                 }
             };
             let is_ours = server.is_some();
+            let admin =
+                server.as_ref().map_or_else(|| options.clone(), Embedded::superuser_options);
             if is_ours {
                 // On somebody's server it would be left behind.
-                create(&options, TEMPLATE, "template0").await;
+                create(&admin, TEMPLATE, "template0", options.get_username()).await;
                 store::migrate(&options.clone().database(TEMPLATE)).await.unwrap();
             }
-            sender.send(Cluster { options, is_ours }).unwrap();
+            sender.send(Cluster { options, admin, is_ours }).unwrap();
             std::future::pending::<()>().await;
         });
     });
@@ -61,9 +66,9 @@ impl Database {
         let cluster = tokio::task::spawn_blocking(|| &*CLUSTER).await.unwrap();
         let options = cluster.options.clone().database(&name);
         if cluster.is_ours {
-            create(&cluster.options, &name, TEMPLATE).await;
+            create(&cluster.admin, &name, TEMPLATE, cluster.options.get_username()).await;
         } else {
-            create(&cluster.options, &name, "template0").await;
+            create(&cluster.admin, &name, "template0", cluster.options.get_username()).await;
             store::migrate(&options).await.unwrap();
         }
         Self { options, name: Some(name) }
@@ -72,6 +77,11 @@ impl Database {
     /// One of a server that the test started itself.
     pub fn of(options: PgConnectOptions) -> Self {
         Self { options, name: None }
+    }
+
+    /// As the superuser, where there is one besides the owner.
+    pub fn superuser_options(&self) -> PgConnectOptions {
+        CLUSTER.admin.clone().database(self.options.get_database().unwrap())
     }
 
     /// For `DATABASE_URL` of another process.
@@ -98,8 +108,8 @@ impl Drop for Database {
     }
 }
 
-async fn create(options: &PgConnectOptions, name: &str, template: &str) {
+async fn create(options: &PgConnectOptions, name: &str, template: &str, owner: &str) {
     let mut connection = options.connect().await.unwrap();
-    let create = format!("create database {name} template {template}");
+    let create = format!("create database {name} template {template} owner {owner}");
     connection.execute(create.as_str()).await.unwrap();
 }

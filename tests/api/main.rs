@@ -37,6 +37,7 @@ mod notices;
 mod openapi;
 mod outage;
 mod outbox;
+mod ownership;
 mod password;
 mod password_reset;
 mod protection;

@@ -164,6 +164,14 @@ fn fitness(server: &Server) -> Vec<Finding> {
              (PgBouncer: connect_query), as in deploy/pgbouncer.ini.",
         ));
     }
+    if server.is_superuser {
+        findings.push(Finding::warning(
+            "the role of DATABASE_URL is a superuser",
+            "A superuser can read and change every database of the server, and run programs on its machine. \
+             The service needs only a database that its role owns. Run `portcullis migrate --own`, as \
+             docs/upgrading.md shows.",
+        ));
+    }
     if !server.has_icu {
         findings.push(Finding::problem(
             "the collation \"und-x-icu\" is missing: this PostgreSQL is built without ICU",
@@ -270,6 +278,7 @@ mod tests {
             has_icu: true,
             unlimited: Vec::new(),
             may_create: true,
+            is_superuser: false,
             connections: 97,
             now: OffsetDateTime::UNIX_EPOCH,
         }
@@ -289,6 +298,7 @@ mod tests {
         assert_eq!(fit(|server| server.is_read_only = true), [Problem]);
         assert_eq!(fit(|server| server.encoding = "SQL_ASCII".to_owned()), [Problem]);
         assert_eq!(fit(|server| server.has_icu = false), [Problem]);
+        assert_eq!(fit(|server| server.is_superuser = true), [Warning]);
         assert_eq!(fit(|server| server.unlimited.push("lock_timeout".to_owned())), [Warning]);
     }
 

@@ -71,8 +71,8 @@ pub(super) fn explain(options: &PgConnectOptions, error: &Error) -> Finding {
             Some("28P01") => (
                 format!("PostgreSQL at {place} refuses the password of {user}"),
                 "The user or the password in DATABASE_URL is wrong. A password with @, :, /, # or % in \
-                 it must have those percent-encoded. With docker compose, POSTGRES_PASSWORD counts only \
-                 when the volume is made: after that it is changed with `alter role … password`."
+                 it must have those percent-encoded. In PostgreSQL it is changed with `alter role … \
+                 password`."
                     .to_owned(),
             ),
             Some("28000") => (
