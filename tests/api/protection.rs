@@ -163,6 +163,21 @@ async fn a_login_says_for_how_long_it_is_remembered_within_what_is_allowed() {
     assert_eq!(token["session"]["remember"], true);
 }
 
+/// Waits until the record of the session lasts as long as the session and a day: it is extended after it.
+async fn extended(app: &TestApp) {
+    app.touched().await;
+    let extended = "select exists (
+        select from sessions s join session_records r on r.id = s.record_id
+        where r.expiry_date >= s.ends_at + interval '1 day'
+    )";
+    let waits = async {
+        while !sqlx::query_scalar::<_, bool>(extended).fetch_one(&app.pool).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waits).await.unwrap();
+}
+
 #[tokio::test]
 async fn use_extends_a_remembered_session_where_that_is_on() {
     let app = TestApp::with(|config| config.remember_refresh = Switch::On).await;
@@ -174,7 +189,7 @@ async fn use_extends_a_remembered_session_where_that_is_on() {
     app.sql("update sessions set last_seen_at = now() - interval '9 days', ends_at = now() + interval '1 day', expires_at = now() + interval '1 day'").await;
     app.sql("update session_records set expiry_date = now() + interval '2 days'").await;
     user.get("/me").await.ok();
-    app.touched().await;
+    extended(&app).await;
     let days: (f64, f64) = sqlx::query_as(
         "select extract(epoch from s.expires_at - now())::float8 / 86400, extract(epoch from r.expiry_date - now())::float8 / 86400
          from sessions s join session_records r on r.id = s.record_id",
@@ -232,7 +247,7 @@ const DAY: u64 = 24 * 60 * 60;
 async fn activity_extends_a_remembered_session_up_to_its_absolute_end_only() {
     let (app, user) = remembered_since(15.0).await;
     user.get("/me").await.ok();
-    app.touched().await;
+    extended(&app).await;
     let days = "select extract(epoch from expires_at - now())::float8 / 86400 from sessions
                 union all select extract(epoch from ends_at - now())::float8 / 86400 from sessions
                 union all select extract(epoch from max(expiry_date) - now())::float8 / 86400 - 1 from session_records";
