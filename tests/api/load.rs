@@ -78,7 +78,7 @@ async fn a_network_that_logs_in_without_pause_leaves_turns_to_others() {
     let cheap = TestApp::start().await;
     let (stranger, user) = (cheap.user().await, cheap.user().await);
     let mut config = cheap.config.clone();
-    config.bcrypt_cost = 12;
+    config.bcrypt_cost = 10;
     many_logins(&mut config);
     config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     // Both have hashes of the cost that is made now.
@@ -200,6 +200,7 @@ impl Burst {
 
 /// Measures at full cost, so it needs a release build and an idle machine:
 /// `cargo test --release --locked --test api people_who_log_in_at_once -- --ignored --nocapture`.
+/// `BURST_COST` asks for another cost than 12.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "takes half a minute of an idle machine; run it in a release build"]
 async fn people_who_log_in_at_once_wait_their_turn_or_are_rejected_at_once() {
@@ -211,7 +212,8 @@ async fn people_who_log_in_at_once_wait_their_turn_or_are_rejected_at_once() {
     let user = cheap.user().await;
     // A hash of the full cost for all of them, since a login with a cheaper one would replace it.
     let mut config = cheap.config.clone();
-    config.bcrypt_cost = 12;
+    let cost = std::env::var("BURST_COST");
+    config.bcrypt_cost = cost.map_or(12, |cost| cost.parse().unwrap());
     config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let app = cheap.replica_with(config).await;
     app.anonymous().post("/login", right(&people[0])).await.ok();
@@ -224,6 +226,7 @@ async fn people_who_log_in_at_once_wait_their_turn_or_are_rejected_at_once() {
     me(&user, 100).await;
     let idle = me(&user, 300).await;
     println!("/me (median, p99) {idle:?} on an idle service");
+    let mut slowest_me = Duration::ZERO;
     for many in [16, 64, 200] {
         let others = async {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -249,6 +252,7 @@ async fn people_who_log_in_at_once_wait_their_turn_or_are_rejected_at_once() {
         assert!(Burst::slowest(&burst.rejected) < Duration::from_millis(250), "{burst:?}");
         assert_eq!(others.logged_in.len(), 4);
         assert!(Burst::slowest(&others.logged_in) < Duration::from_secs(3), "{others:?}");
-        assert!(many != 64 || busy.1 < idle.1 * 3, "{busy:?} {idle:?}");
+        slowest_me = slowest_me.max(if many == 64 { busy.1 } else { Duration::ZERO });
     }
+    assert!(slowest_me < idle.1 * 3, "{slowest_me:?} {idle:?}");
 }

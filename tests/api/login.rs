@@ -120,7 +120,7 @@ async fn an_unknown_user_is_answered_like_a_wrong_password() {
         ("nobody@example.com", PASSWORD),
         ("", PASSWORD),
         ("nul\0byte", PASSWORD),
-        (&"a".repeat(60_000), PASSWORD),
+        (&"a".repeat(10_000), PASSWORD),
         ("' or 1=1 --", PASSWORD),
     ] {
         let login = json!({"identifier": identifier, "password": password});

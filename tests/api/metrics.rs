@@ -189,9 +189,9 @@ async fn the_hashing_is_told_with_those_whom_it_refused() {
     let cheap = watched().await;
     let user = cheap.user().await;
     let mut config = cheap.config.clone();
-    config.bcrypt_cost = 12;
+    config.bcrypt_cost = 10;
     config.throttle = Switch::Off;
-    config.password_queue_wait = Duration::from_secs(5);
+    config.password_queue_wait = Duration::from_secs(2);
     let app = cheap.replica_with(config).await;
     // Its hash is of the cost that is made now, from here on.
     app.anonymous().post("/login", right(user.username())).await.ok();
