@@ -117,8 +117,9 @@ pub async fn ask_to_verify(
     client: &Client,
 ) -> Result<()> {
     let user = lock(connection, current.user.id, Actor::Owner(current, app), false).await?.user;
-    let unverified = user.email.filter(|_| !user.email_verified);
-    let email = user.pending_email.or(unverified).ok_or(Error::NothingToVerify)?;
+    let owned = user.owns_email();
+    let unproven = user.email.filter(|_| !owned);
+    let email = user.pending_email.or(unproven).ok_or(Error::NothingToVerify)?;
     let mail = NewMail::to_verify(user.id, &email);
     throttle::count_mail(connection, app, client, mail.kind, &email).await?;
     Ok(outbox::insert(connection, &mail).await?)

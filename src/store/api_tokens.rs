@@ -188,7 +188,7 @@ pub async fn find_live(
            cross join lateral (
              select t.id as token_id, t.scopes as "scopes: Vec<Scope>",
                  coalesce(t.last_used_at < now() - interval '1 minute', true) as "touch_due!",
-                 u.id, u.username, u.email, u.email_verified, u.pending_email, u.name, u.role as "role: Role",
+                 u.id, u.username, u.email, u.email_verified, u.password_proven, u.pending_email, u.name, u.role as "role: Role",
                  u.is_active, u.must_change_password, u.created_at, u.updated_at, u.last_login_at
              from api_tokens t join users u on u.id = t.user_id
              where t.hash = w.hash and (t.expires_at is null or t.expires_at > now()) and u.is_active
@@ -205,6 +205,7 @@ pub async fn find_live(
             username: row.username,
             email: row.email,
             email_verified: row.email_verified,
+            password_proven: row.password_proven,
             pending_email: row.pending_email,
             name: row.name,
             role: row.role,

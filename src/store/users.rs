@@ -15,7 +15,7 @@ macro_rules! query_user {
         sqlx::query_as!(
             User,
             $before
-                + r#" id, username, email, email_verified, pending_email, name,
+                + r#" id, username, email, email_verified, password_proven, pending_email, name,
                       role as "role: Role", is_active, must_change_password, created_at, updated_at,
                       last_login_at "#
                 + $after
@@ -56,6 +56,9 @@ pub struct User {
     pub email: Option<String>,
     /// Whether the email address is known to be the person's own.
     pub email_verified: bool,
+    /// Whether the person who chose the password is known to be the one who reads the address's mail.
+    #[serde(skip)]
+    pub password_proven: bool,
     /// The address that takes the place of `email` as soon as it is verified; null when none is to.
     #[schema(required)]
     pub pending_email: Option<String>,
@@ -82,6 +85,13 @@ pub struct User {
 }
 
 impl User {
+    /// Whether the address is verified, and known to be that of the person who chose the password. Somebody else may
+    /// have registered with it, and its owner may have confirmed it.
+    #[must_use]
+    pub fn owns_email(&self) -> bool {
+        self.email_verified && self.password_proven
+    }
+
     /// What it is called, in all ways.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {

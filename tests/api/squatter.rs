@@ -356,3 +356,25 @@ async fn a_device_of_the_squatter_proves_nothing_after_the_owner_evicted_it() {
     app.anonymous().post("/email/verify", given).await.status(204);
     assert_eq!(app.count("users where password_proven").await, 0);
 }
+
+#[tokio::test]
+async fn a_squatter_does_not_pass_for_the_owner_of_the_address_behind_a_proxy() {
+    let mailbox = Mailbox::start().await;
+    let app = start(&mailbox, |_| {}).await;
+    let squatter = squat(&app).await;
+    let link = json!({"token": verification(&mailbox).token()});
+    app.anonymous().post("/email/verify", link).await.status(204);
+    for client in [&squatter.browser, &squatter.app, &squatter.api_token, &squatter.basic] {
+        let passed = client.get("/forward-auth").await.status(200);
+        assert_eq!(passed.header("x-auth-email-verified"), Some("false"));
+    }
+    // An owner who confirmed the address elsewhere proves it from the session.
+    let owner = squatter.browser;
+    owner.call("/me/email/verify").await.status(202);
+    app.deliver().await;
+    let code = json!({"email": ALICE, "code": verification(&mailbox).code()});
+    owner.post("/email/verify", code).await.status(204);
+    let passed = owner.get("/forward-auth").await.status(200);
+    assert_eq!(passed.header("x-auth-email-verified"), Some("true"));
+    owner.call("/me/email/verify").await.problem(409, "nothing_to_verify");
+}

@@ -14,7 +14,8 @@ problems!(VerifyProblems: Error::NothingToVerify, rate_limited());
 
 /// Send the mail that verifies your address again
 ///
-/// To the address that is pending, or else to the account's own, if that is not verified yet.
+/// To the address that is pending, or else to the account's own, if that is not verified yet or was verified without a
+/// session or device secret of the account.
 #[utoipa::path(
     post, path = "/me/email/verify", tag = "me",
     security(("cookie" = []), ("bearer" = []), ("api_key" = [])),

@@ -59,7 +59,7 @@ pub async fn find_live(
            ) w
            cross join lateral (
              select
-               u.id as user_id, u.username, u.email, u.email_verified, u.pending_email, u.name, u.role as "role: Role",
+               u.id as user_id, u.username, u.email, u.email_verified, u.password_proven, u.pending_email, u.name, u.role as "role: Role",
                u.is_active, u.must_change_password, u.created_at as user_created_at, u.updated_at, u.last_login_at,
                s.id, s.created_at, s.remember, s.transport as "transport: Transport",
                case when due then now() else s.last_seen_at end as "last_seen_at!",
@@ -117,6 +117,7 @@ pub async fn find_live(
                 username: row.username,
                 email: row.email,
                 email_verified: row.email_verified,
+                password_proven: row.password_proven,
                 pending_email: row.pending_email,
                 name: row.name,
                 role: row.role,
