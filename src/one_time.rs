@@ -155,7 +155,7 @@ impl Proof {
         };
         let hasher = app.hasher.for_client(client);
         let place = hasher.admit().await?;
-        let attempt = Attempt::to_redeem(app, client, purpose.as_str(), email).await?;
+        let attempt = Attempt::to_redeem(app, client, purpose.as_str(), email, requests).await?;
         let hash = match code.hash((&hasher, place), purpose, email).await {
             Ok(hash) => hash,
             Err(error) => {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{PgConnection, PgExecutor, Postgres};
 
 pub use self::buckets::PasswordUse;
 pub use self::mails::{count_mail, may_tell};
@@ -50,10 +50,12 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
     pub async fn to_log_in(app: &'a App, client: &Client, identifier: &Identifier) -> Result<Self> {
-        match known(app, client, identifier).await? {
-            Some(device) => Self::take(app, vec![buckets::device(&app.config, device)], true).await,
+        match known(&app.pool, client, identifier).await? {
+            Some(known) => {
+                Self::take(app, vec![buckets::device(&app.config, known.key)], true).await
+            }
             None => {
-                let name = buckets::name(&app.config, identifier);
+                let name = vec![buckets::name(&app.config, identifier)];
                 Self::take(app, with_networks(app, client, name), false).await
             }
         }
@@ -70,7 +72,8 @@ impl<'a> Attempt<'a> {
         Self::take(app, buckets, false).await
     }
 
-    /// An attempt at a code that is mailed to an address, whether or not one was.
+    /// An attempt at a code that is mailed to an address, whether or not one was. A code that is bound to a request
+    /// for it has a limit for each request: strangers who guess do not use up the owner's.
     ///
     /// # Errors
     /// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
@@ -79,15 +82,16 @@ impl<'a> Attempt<'a> {
         client: &Client,
         purpose: &str,
         email: &str,
+        requests: &[Vec<u8>],
     ) -> Result<Self> {
-        match known(app, client, &Identifier::email(email)).await? {
-            Some(device) => {
-                let device = buckets::device_code(&app.config, purpose, &device);
+        match known(&app.pool, client, &Identifier::email(email)).await? {
+            Some(known) => {
+                let device = buckets::device_code(&app.config, purpose, &known.key);
                 Self::take(app, vec![device], true).await
             }
             None => {
-                let code = buckets::code(&app.config, purpose, email);
-                Self::take(app, with_networks(app, client, code), false).await
+                let codes = buckets::codes(&app.config, purpose, email, requests);
+                Self::take(app, with_networks(app, client, codes), false).await
             }
         }
     }
@@ -169,19 +173,34 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// The key of the client's own limit on logging in by a name, if an account of that name knows the
+/// A client that an account recognises.
+struct KnownDevice {
+    /// The key of its own limits.
+    key: Vec<u8>,
+    /// Whether the account's address is known to be that of the person who chose the password.
+    owns_email: bool,
+}
+
+/// The client's own limit on logging in by a name, if an account of that name knows the
 /// client. The query depends on the client alone, so that its time tells nothing about the name.
-async fn known(app: &App, client: &Client, identifier: &Identifier) -> Result<Option<Vec<u8>>> {
+async fn known(
+    db: impl PgExecutor<'_>,
+    client: &Client,
+    identifier: &Identifier,
+) -> Result<Option<KnownDevice>> {
     let hashes = client.device_hashes();
     if hashes.is_empty() {
         return Ok(None);
     }
-    let accounts = known_devices::find_accounts(&app.pool, &hashes).await?;
+    let accounts = known_devices::find_accounts(db, &hashes).await?;
     let known = accounts.iter().find(|account| {
         let mut names = names::identifiers(account.username.as_deref(), account.email.as_deref());
         names.any(|name| name == *identifier)
     });
-    Ok(known.map(|account| buckets::device_key(account.user_id, &account.hash)))
+    Ok(known.map(|account| KnownDevice {
+        key: buckets::device_key(account.user_id, &account.hash),
+        owns_email: account.owns_email,
+    }))
 }
 
 /// Counts a claimed username or address. The answer shows whether it is taken, so this is a way to
@@ -212,10 +231,10 @@ fn names_of(user: &User) -> impl Iterator<Item = Identifier> {
     names::identifiers(user.username.as_deref(), user.email.as_deref())
 }
 
-/// A bucket for unknown clients, and those of the client's networks.
-fn with_networks(app: &App, client: &Client, own: Bucket) -> Vec<Bucket> {
+/// Buckets for unknown clients, and those of the client's networks.
+fn with_networks(app: &App, client: &Client, own: Vec<Bucket>) -> Vec<Bucket> {
     let networks = buckets::networks(client, &buckets::WRONG, app.config.throttle_network);
-    std::iter::once(own).chain(networks).collect()
+    own.into_iter().chain(networks).collect()
 }
 
 /// Fails closed: if the limits cannot be read, nobody gets past them.

@@ -98,8 +98,8 @@ async fn owner(
     let user = users::find(connection, id).await?;
     let wants = |user: &User| {
         let email = Some(&mail.email);
-        let unverified = user.email.as_ref() == email && !user.email_verified;
-        purpose == Purpose::VerifyEmail && (unverified || user.pending_email.as_ref() == email)
+        let unproven = user.email.as_ref() == email && !user.owns_email();
+        purpose == Purpose::VerifyEmail && (unproven || user.pending_email.as_ref() == email)
     };
     Ok(user.filter(wants).map(|_| Owner::User(id)))
 }

@@ -18,6 +18,8 @@ pub struct KnownAccount {
     pub username: Option<String>,
     /// Its email address.
     pub email: Option<String>,
+    /// Whether the address is known to be that of the person who chose the password.
+    pub owns_email: bool,
 }
 
 /// The accounts that recognise a client by the secrets with these hashes.
@@ -27,9 +29,10 @@ pub async fn find_accounts(
 ) -> sqlx::Result<Vec<KnownAccount>> {
     sqlx::query_as!(
         KnownAccount,
-        "select d.hash, u.id as user_id, u.username, u.email
+        r#"select d.hash, u.id as user_id, u.username, u.email,
+             u.email_verified and u.password_proven as "owns_email!"
          from known_devices d join users u on u.id = d.user_id
-         where d.hash = any($1)",
+         where d.hash = any($1)"#,
         hashes,
     )
     .fetch_all(db)

@@ -100,7 +100,8 @@ pub struct Token {
 }
 
 /// Adds a token to those of the same mail, and ends those of earlier mails for the same purpose;
-/// `false` when there is one of a later mail. The account's row is locked, if there is one. Registrations
+/// `false` when there is one of a later mail. A code that is bound to a request leaves those of other requests alone:
+/// a stranger's request must not make the owner's code invalid. The account's row is locked, if there is one. Registrations
 /// end nothing of each other: whoever asks last is not for that the one whose address it is.
 pub async fn insert(connection: &mut PgConnection, new: &NewToken<'_>) -> sqlx::Result<bool> {
     let (user_id, registration_id) = match new.owner {
@@ -109,11 +110,14 @@ pub async fn insert(connection: &mut PgConnection, new: &NewToken<'_>) -> sqlx::
     };
     let superseded = sqlx::query_scalar!(
         r#"select exists (
-             select from one_time_tokens where user_id = $1 and purpose = $2 and mail_id > $3
+             select from one_time_tokens
+             where user_id = $1 and purpose = $2 and mail_id > $3
+                 and request_hash is not distinct from $4
          ) as "superseded!""#,
         user_id,
         new.purpose as _,
         new.mail_id,
+        new.request_hash,
     )
     .fetch_one(&mut *connection)
     .await?;
@@ -121,10 +125,13 @@ pub async fn insert(connection: &mut PgConnection, new: &NewToken<'_>) -> sqlx::
         return Ok(false);
     }
     sqlx::query!(
-        "delete from one_time_tokens where user_id = $1 and purpose = $2 and mail_id < $3",
+        "delete from one_time_tokens
+         where user_id = $1 and purpose = $2 and mail_id < $3
+             and request_hash is not distinct from $4",
         user_id,
         new.purpose as _,
         new.mail_id,
+        new.request_hash,
     )
     .execute(&mut *connection)
     .await?;
@@ -169,6 +176,7 @@ pub async fn find(
                  where o.email = t.email and o.kind = t.purpose and o.id > t.mail_id
                      and o.registration_id is null
                      and (o.user_id is null or o.user_id = t.user_id)
+                     and o.request_hash is not distinct from t.request_hash
              )",
         purpose as _,
         token,

@@ -84,9 +84,24 @@ pub(super) fn device_key(user_id: Uuid, hash: &[u8]) -> Vec<u8> {
     key("device", &[user_id.as_bytes(), hash])
 }
 
-/// The limit on codes that are mailed to an address for a purpose.
-pub(super) fn code(config: &Config, purpose: &str, email: &str) -> Bucket {
-    bucket("code", &[purpose.as_bytes(), email.as_bytes()], config.throttle_account)
+/// The limits on codes that are mailed to an address for a purpose: one for each request that the client names, by
+/// the hashes of their secrets, or one for all clients that name none.
+pub(super) fn codes(
+    config: &Config,
+    purpose: &str,
+    email: &str,
+    requests: &[Vec<u8>],
+) -> Vec<Bucket> {
+    let code = |request| {
+        bucket("code", &[purpose.as_bytes(), email.as_bytes(), request], config.throttle_account)
+    };
+    if requests.is_empty() {
+        return vec![code(&[])];
+    }
+    let mut requests: Vec<_> = requests.iter().map(Vec::as_slice).collect();
+    requests.sort_unstable();
+    requests.dedup();
+    requests.into_iter().map(code).collect()
 }
 
 /// The limits on the confirmations of a session and of its account. The account's names count them too,
@@ -111,6 +126,12 @@ pub(super) fn confirmation(
 /// The limit on mails of one kind to an address.
 pub(super) fn mail(config: &Config, kind: &str, email: &str) -> Bucket {
     bucket("mail", &[kind.as_bytes(), email.as_bytes()], config.throttle_mail)
+}
+
+/// The limit on mails of one kind that a device requests to an account that knows it: strangers who exhaust the
+/// address's limit do not keep the owner from getting them.
+pub(super) fn device_mail(config: &Config, kind: &str, device: &[u8]) -> Bucket {
+    bucket("device_mail", &[kind.as_bytes(), device], config.throttle_mail)
 }
 
 /// The limit on notices of one kind to an owner.

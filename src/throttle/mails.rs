@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::{buckets, take};
+use super::{buckets, known, take};
 use crate::client::Client;
 use crate::config::{Config, Rate};
 use crate::error::Result;
+use crate::names::Identifier;
 use crate::state::App;
 use crate::store::outbox::MailKind;
 use crate::store::throttles;
@@ -16,7 +17,8 @@ use crate::store::throttles;
 const LOCK_NOTICES: Rate = Rate { burst: 1, interval: Duration::from_secs(24 * 60 * 60) };
 
 /// Counts a requested mail in the transaction that queues it, so that one that is not queued does not
-/// count. Each address has a limit for each kind of mail, whether or not an account has it.
+/// count. Each address has a limit for each kind of mail, whether or not an account has it. A device that its account
+/// knows has its own, once the owner has proved the address.
 ///
 /// # Errors
 /// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
@@ -31,9 +33,14 @@ pub async fn count_mail(
     if !config.throttle.is_on() {
         return Ok(());
     }
-    let address = buckets::mail(config, kind.as_str(), email);
+    let known = known(&mut *connection, client, &Identifier::email(email)).await?;
+    // Somebody who registered with the address of another must not send it more mails from many devices.
+    let own = match known.filter(|known| known.owns_email) {
+        Some(known) => buckets::device_mail(config, kind.as_str(), &known.key),
+        None => buckets::mail(config, kind.as_str(), email),
+    };
     let networks = buckets::networks(client, &buckets::MAILED, config.throttle_mail_network);
-    let buckets: Vec<_> = std::iter::once(address).chain(networks).collect();
+    let buckets: Vec<_> = std::iter::once(own).chain(networks).collect();
     take(app, connection, &buckets).await.map(drop)
 }
 

@@ -94,7 +94,7 @@ problems!(VerifyProblems: Error::LoginCodeDisabled, Error::InvalidCredentials, E
 ///
 /// Mails a code to the address if an account has it. The answer is the same if none has. The code works
 /// only for the client that requested it: a browser keeps a cookie, an app sends `request` with the code.
-/// Earlier codes of the account become invalid.
+/// A code of another request stays valid until it expires or somebody logs in with one.
 #[utoipa::path(
     post, path = "/login/code", tag = "mail", request_body = RequestLoginCode,
     responses(
