@@ -37,6 +37,11 @@ pub(crate) fn is_from_trusted_proxy(extensions: &Extensions, app: &App) -> bool 
     peer.is_some_and(|peer| is_trusted(&peer.0.ip().to_canonical(), &app.config.trusted_proxies))
 }
 
+/// The address of the client.
+pub(crate) fn client_address(request: &Request, app: &App) -> Option<IpAddr> {
+    source(request.extensions(), request.headers(), app).0
+}
+
 /// The network of the client; none for a backend, which may call for many.
 pub(crate) fn network(request: &Request, app: &App) -> Option<IpNet> {
     let (ip, is_backend) = source(request.extensions(), request.headers(), app);

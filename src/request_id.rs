@@ -1,5 +1,6 @@
 //! A name for each request, in its answer and on every line that it logs.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -78,6 +79,7 @@ pub async fn layer(State(app): State<App>, mut request: Request, next: Next) -> 
         start: Instant::now(),
         method: request.method().clone(),
         route: request.extensions().get().cloned(),
+        client: forwarded::client_address(&request, &app),
         status: None,
     };
     let mut response = next.run(request).instrument(spans.0).instrument(spans.1).await;
@@ -93,6 +95,7 @@ struct AccessLine {
     start: Instant,
     method: Method,
     route: Option<MatchedPath>,
+    client: Option<IpAddr>,
     status: Option<StatusCode>,
 }
 
@@ -102,7 +105,11 @@ impl Drop for AccessLine {
         let microseconds = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.span.in_scope(|| match self.status {
             Some(status) => {
-                tracing::info!(route, status = status.as_u16(), microseconds, "answered");
+                // Where attempts come from that were refused (ASVS 16.3.2).
+                let refused = status.is_client_error() || status.is_server_error();
+                let client = self.client.filter(|_| refused).map(display);
+                let status = status.as_u16();
+                tracing::info!(route, status, client, microseconds, "answered");
             }
             None => tracing::info!(route, microseconds, "given up"),
         });

@@ -40,6 +40,8 @@ pub struct Begin<'a> {
     pub transport: Transport,
     /// How long it outlives the browser, if it does.
     pub remember: Option<Duration>,
+    /// What opened the account, for the audit event.
+    pub by: &'static str,
     /// The session that the request itself named: it ends.
     pub replaces: Option<&'a (SessionId, Transport)>,
     /// The account, unless it is made in the same transaction.
@@ -117,7 +119,11 @@ pub async fn begin(
         }
         let logged_in =
             Event::new(Kind::LoggedIn, begin.client).by_own(user.id).session(session.id);
-        let how = json!({"transport": session.transport, "remember": session.remember});
+        let how = json!({
+            "by": begin.by,
+            "transport": session.transport,
+            "remember": session.remember,
+        });
         logged_in.details(how).record(&mut *transaction).await?;
         let device = remember(&mut transaction, app, user.id, begin.client).await?;
         transaction.commit().await?;

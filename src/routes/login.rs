@@ -114,7 +114,7 @@ async fn log_in(
     let identifier = login.identifier()?;
     let (verified, rehashed) =
         auth::verify(app, &client, &identifier, &login.password, PasswordUse::LogIn).await?;
-    let begin = wanted.begin(&client, replaces.as_ref(), Some(verified.user_id));
+    let begin = wanted.begin(&client, "password", replaces.as_ref(), Some(verified.user_id));
     session::begin(app, begin, async |connection| {
         let version = verified.credential_version;
         let user = users::record_login(&mut *connection, verified.user_id, version).await?;
@@ -240,10 +240,11 @@ impl Wanted {
     pub(super) fn begin<'a>(
         &self,
         client: &'a Client,
+        by: &'static str,
         replaces: Option<&'a (SessionId, Transport)>,
         user_id: Option<Uuid>,
     ) -> Begin<'a> {
-        Begin { client, transport: self.transport, remember: self.remember, replaces, user_id }
+        Begin { client, transport: self.transport, remember: self.remember, by, replaces, user_id }
     }
 }
 

@@ -170,7 +170,7 @@ pub(super) async fn create_user(
         }
         _ => {}
     }
-    let begin = wanted.begin(&client, replaces.as_ref(), None);
+    let begin = wanted.begin(&client, "registration", replaces.as_ref(), None);
     let begun = session::begin(&app, begin, async |connection| {
         let user = account::create(connection, &new, &hash, Actor::Registrant, &client).await?;
         count_mail(connection, &app, &client, &new).await?;

@@ -69,6 +69,10 @@ async fn a_code_logs_in_once_as_a_password_does() {
     let kinds = events["items"].as_array().unwrap().iter().map(|event| event["kind"].clone());
     let kinds: Vec<_> = kinds.collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "logged_in").count(), 3, "{kinds:?}");
+    let by = |event: &serde_json::Value| event["details"]["by"].clone();
+    let by: Vec<_> = events["items"].as_array().unwrap().iter().map(by).collect();
+    assert_eq!(by.iter().filter(|by| **by == "login_code").count(), 2, "{by:?}");
+    assert_eq!(by.iter().filter(|by| **by == "registration").count(), 1, "{by:?}");
     assert_eq!(kinds.iter().filter(|kind| **kind == "login_failed").count(), 1, "{kinds:?}");
 }
 

@@ -58,6 +58,7 @@ async fn each_request_is_one_line_that_says_whose_it_was() {
     let (own, told) = (json!(user.id()), line(&me));
     assert_eq!((&told["status"], &told["route"]), (&json!(200), &json!("/me")));
     assert!(told["microseconds"].as_u64().unwrap() > 0, "{told}");
+    assert_eq!(told.get("client"), None, "only of a request that was refused");
     let span = &told["span"];
     assert_eq!((&span["method"], &span["path"]), (&json!("GET"), &json!("/me")));
     assert_eq!((&span["trace_id"], &span["user_id"]), (&json!(TRACE), &own));
@@ -70,6 +71,7 @@ async fn each_request_is_one_line_that_says_whose_it_was() {
 
     let told = line(&failed);
     assert_eq!((told["span"].get("user_id"), &told["status"]), (None, &json!(401)));
+    assert_eq!(told["client"], "127.0.0.1");
     let told = line(&by_token);
     assert_eq!((told["span"].get("session_id"), &told["span"]["user_id"]), (None, &own));
     let told = line(&lost);

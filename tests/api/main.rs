@@ -10,6 +10,7 @@ mod cluster;
 mod collector;
 mod credentials;
 mod cross_origin;
+mod docs;
 mod doctor;
 mod email;
 mod embedded;

@@ -109,3 +109,34 @@ async fn an_admin_sees_and_ends_the_sessions_of_others() {
     app.stale().await;
     admin.delete(&path).await.problem(401, "reauthentication_required");
 }
+
+#[tokio::test]
+async fn a_stale_session_or_token_changes_no_name_and_revokes_no_other_session() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let token =
+        app.with_token(&user.token(json!({"name": "t", "scopes": ["read", "write"]})).await);
+    let other = user.login().await.status(200).body["session"]["id"].clone();
+    let login = json!({"identifier": user.username(), "password": crate::app::PASSWORD});
+    let browser = app.anonymous();
+    browser.post("/login", login).await.status(200);
+    app.stale().await;
+    let other = format!("/me/sessions/{}", other.as_str().unwrap());
+    for path in [other.as_str(), "/me/sessions", "/me/sessions?include=current"] {
+        browser.delete(path).await.problem(401, "reauthentication_required");
+        token.delete(path).await.problem(403, "session_required");
+    }
+    for change in [
+        json!({"username": "mallory"}),
+        json!({"username": null, "email": "mallory@example.com"}),
+        json!({"email": "mallory@example.com"}),
+    ] {
+        browser.patch("/me", change.clone()).await.problem(401, "reauthentication_required");
+        token.patch("/me", change).await.problem(403, "session_required");
+    }
+    // What is no way into the account needs no password: another display name, and one's own end.
+    browser.patch("/me", json!({"name": "A", "username": user.username()})).await.ok();
+    token.patch("/me", json!({"name": "B"})).await.ok();
+    let own = browser.get("/session").await.ok()["session"]["id"].clone();
+    browser.delete(&format!("/me/sessions/{}", own.as_str().unwrap())).await.status(204);
+}

@@ -176,7 +176,7 @@ async fn log_in(
         true => None,
         false => Some(unknown_password(app, &client).await?),
     };
-    let begin = wanted.begin(&client, replaces.as_ref(), Some(id));
+    let begin = wanted.begin(&client, "login_code", replaces.as_ref(), Some(id));
     let begun = session::begin(app, begin, async |connection| {
         let user = account::log_in_by_mail(connection, &token, instead, &client).await?;
         user.ok_or(Error::InvalidCredentials)
