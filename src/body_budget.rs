@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// Bytes that all bodies together may hold; a body has a few hundred in practice. README.md and
 /// deploy/kubernetes.yaml state the memory that follows.
-const BUDGET: usize = 64 * 1024 * 1024;
+const BUDGET: usize = 32 * 1024 * 1024;
 /// Bytes of the budget that the clients of one network may hold.
 const SHARE: usize = BUDGET / 4;
 /// How often a full budget is logged at most.
@@ -43,6 +43,12 @@ impl BodyBudget {
     /// Nothing yet, for a client of this network; without one only the whole budget counts.
     pub(crate) fn reserve(&self, network: Option<IpNet>) -> Reservation {
         Reservation(Arc::new(Part { budget: self.clone(), network, bytes: AtomicUsize::new(0) }))
+    }
+
+    /// The bytes that bodies hold now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.change(|held| held.total)
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
@@ -153,9 +159,9 @@ mod tests {
         for bytes in [100, 50, 200] {
             reservation.grow_to(bytes).unwrap();
         }
-        assert_eq!(budget.change(|held| held.total), 200);
+        assert_eq!(budget.held(), 200);
         drop(reservation);
-        assert_eq!(budget.change(|held| held.total), 200);
+        assert_eq!(budget.held(), 200);
         drop(clone);
         let left = budget.change(|held| (held.total, held.by_network.len()));
         assert_eq!(left, (0, 0));

@@ -11,7 +11,7 @@ use crate::{Answer, Client, TestApp};
 
 const LIMIT: usize = 16 * 1024;
 /// A few more of the largest bodies than one network may have in progress.
-const TOO_MANY: usize = 16 * 1024 * 1024 / LIMIT + 16;
+const TOO_MANY: usize = 8 * 1024 * 1024 / LIMIT + 16;
 
 /// A text as JSON, with every character as `\u` escapes.
 fn escaped(text: &str) -> String {
@@ -141,34 +141,61 @@ async fn a_network_that_holds_bodies_back_is_told_busy_and_others_are_not() {
     eventually(&from("203.0.113.200"), 401).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heads_are_no_bodies_and_a_time_out_returns_what_a_body_held() {
-    let app = TestApp::with(|config| {
-        with_proxy(config);
-        config.request_timeout = Duration::from_secs(15);
-    });
-    let app = app.await;
-    let client = app.anonymous().with("x-forwarded-for", "203.0.113.1");
-    // An announced body that does not come holds nothing.
+/// Waits until the bodies in progress hold so much, or nothing.
+async fn until_held(app: &TestApp, bytes: usize) {
+    let held = async {
+        while app.state.bodies.held() != bytes {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), held).await.expect("the bytes");
+}
+
+#[tokio::test]
+async fn a_head_and_an_announced_body_hold_nothing_of_the_budget() {
+    let app = TestApp::start().await;
     let address = app.base.strip_prefix("http://").unwrap();
-    let mut announced = Vec::new();
-    for _ in 0..TOO_MANY {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let padding = "x".repeat(8000);
-        let head = format!(
-            "POST /login HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 203.0.113.1\r\nx-padding: {padding}\r\ncontent-type: application/json\r\ncontent-length: {LIMIT}\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        announced.push(stream);
-    }
-    let login = json!({"identifier": "nobody", "password": PASSWORD});
-    client.post("/login", login).await.problem(401, "invalid_credentials");
-    drop(announced);
-    let held = hold(&app, TOO_MANY, "x-forwarded-for: 203.0.113.1\r\n").await;
-    eventually(&client, 503).await;
-    // The connections stay open on our side.
-    eventually(&client, 401).await;
+    let head = format!(
+        "POST /login HTTP/1.1\r\nhost: x\r\nx-padding: {}\r\ncontent-type: application/json\r\ncontent-length: {LIMIT}\r\n\r\n",
+        "x".repeat(8000)
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(app.state.bodies.held(), 0);
+    // What comes of it counts.
+    stream.write_all(&[b' '; 100]).await.unwrap();
+    until_held(&app, 100).await;
+    drop(stream);
+    until_held(&app, 0).await;
+}
+
+#[tokio::test]
+async fn a_time_out_returns_what_a_body_held() {
+    let app = TestApp::with(|config| config.request_timeout = Duration::from_secs(3)).await;
+    let held = hold(&app, 4, "").await;
+    let some = async {
+        while app.state.bodies.held() < 4 * (LIMIT - 1) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), some).await.expect("four bodies");
+    // The connections stay open on the client's side.
+    until_held(&app, 0).await;
     drop(held);
+}
+
+#[tokio::test]
+async fn an_answer_returns_what_the_body_held() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    for _ in 0..3 {
+        user.login().await.status(200);
+        user.post("/login", json!({"identifier": 1})).await.problem(422, "validation_failed");
+        send(&user, "/login", "{".to_owned()).await.problem(400, "malformed");
+        send(&user, "/login", " ".repeat(LIMIT + 1)).await.problem(413, "body_too_large");
+    }
+    until_held(&app, 0).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ With --allow-all the hostile origins are allowed too, to see that the checks can
 """
 
 import itertools
+import json
 import shutil
 import signal
 import sys
@@ -16,7 +17,7 @@ from playwright.sync_api import Error, sync_playwright
 from checks import check, finish
 from programs import end, free_port, working_directory
 from servers import PASSWORD, Service, Site
-from tables import APP, ATTEMPTS, OPERATIONS
+from tables import APP, ATTEMPTS, OPERATIONS, REBOUND
 
 HOSTS = "MAP *.example.com 127.0.0.1, MAP *.example.org 127.0.0.1"
 TIMEOUT = 10_000  # milliseconds, for one step
@@ -245,6 +246,30 @@ def swagger_ui_works(browser, scene):
             )
 
 
+def rebound_page_changes_nothing(browser, scene, service):
+    """A page of another host that resolves to the service: its script runs in a page that the service sent."""
+    with browser.new_context() as context:
+        context.set_default_timeout(TIMEOUT)
+        page = context.new_page()
+        page.goto(f"http://evil.example.org:{service.port}/swagger-ui/")
+        before = service.request("/users?limit=100")["items"]
+        for method, path, options, wanted in REBOUND:
+            request = {"method": method, "credentials": "include"} | json.loads(options)
+            seen = page.evaluate(
+                "async ([path, request]) => (await fetch(path, request)).status", [path, request]
+            )
+            compare(
+                f"{scene.name}, a rebound page: {method} {path} {options}",
+                {"status": str(seen)},
+                {"status": wanted},
+            )
+        compare(
+            f"{scene.name}, a rebound page leaves the accounts as they were",
+            {"accounts": service.request("/users?limit=100")["items"]},
+            {"accounts": before},
+        )
+
+
 def scenes(service, app, sibling, stranger):
     return [
         Scene(
@@ -292,6 +317,7 @@ def main():
             (attempts_succeed, named, service),
             (swagger_ui_is_not_framed, named, service),
             (swagger_ui_works, named),
+            (rebound_page_changes_nothing, named, service),
             (app_works, local),
             (attempts_fail, local, service, "same_site", "200"),
             (attempts_fail, local, service, "other_site", "401"),

@@ -84,6 +84,22 @@ visit("/me")                                 | GET 200, left         | GET 200, 
 beacon("/logout")                            | POST 403, queued      | POST 204, queued
 """)
 
+# What a page tries whose name was rebound to the service (DNS rebinding), and the status that it sees: for the
+# browser it is of the same origin, so that it may send any header without a preflight and read every answer.
+REBOUND = rows("""
+GET  | /openapi.json    | {}                                                                                      | 200
+GET  | /me              | {}                                                                                      | 401
+POST | /login           | {}                                                                                      | 403
+POST | /users           | {}                                                                                      | 403
+POST | /password/forgot | {}                                                                                      | 403
+POST | /login           | {"headers": {"x-api-key": "x"}}                                                         | 403
+POST | /login           | {"headers": {"authorization": "Bearer x"}}                                              | 403
+POST | /login           | {"headers": {"authorization": "Basic YTpi"}}                                            | 403
+POST | /login           | {"mode": "no-cors"}                                                                     | 403
+POST | /login           | {"mode": "same-origin", "referrerPolicy": "no-referrer"}                                | 403
+POST | /login           | {"mode": "same-origin", "referrerPolicy": "no-referrer", "headers": {"x-api-key": "x"}} | 403
+""")
+
 # What is tried out in Swagger UI: tag, operation, body, status.
 OPERATIONS = rows("""
 users   | create_user | {"username": "alice", "password": "correct horse battery staple"}   | 201
