@@ -12,7 +12,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use self::email::{ask_to_verify, verify_email};
-pub use self::password::{ChosenPassword, change_password, log_in_by_mail, reset_password};
+pub use self::password::{
+    ChosenPassword, change_password, log_in_by_mail, reset_password, unchanged,
+};
 pub use self::sessions::{end_session, end_sessions, lock_out};
 pub use self::tokens::{MOST_TOKENS, create_token, revoke_token, revoke_tokens};
 pub use self::update::update;

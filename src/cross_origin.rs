@@ -9,7 +9,7 @@ use url::{Host, Url};
 use crate::config::Config;
 use crate::error::Error;
 use crate::state::App;
-use crate::{credential, host};
+use crate::{credential, host, telemetry};
 
 /// What to do about a page that this service serves under a name that it does not know.
 const OPENED_BY_ANOTHER_NAME: &str =
@@ -29,7 +29,7 @@ pub async fn layer(State(app): State<App>, request: Request, next: Next) -> Resp
     let is_same_host = origin.is_some_and(|origin| is_same(origin, host::of(headers, uri)));
     let origin = origin.unwrap_or("(not named)").chars().take(ORIGIN_MAX).collect::<String>();
     let remedy = if is_same_host { OPENED_BY_ANOTHER_NAME } else { ANOTHER_ORIGIN };
-    let host = host::of(headers, uri);
+    let host = host::of(headers, uri).map(telemetry::start_of);
     tracing::warn!(origin, host, "cross-origin request rejected; if the origin is yours, {remedy}");
     Error::CrossOriginRejected { origin, remedy }.into_response()
 }

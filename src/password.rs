@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::Instrument as _;
+use unicode_normalization::UnicodeNormalization as _;
 
 pub use self::generate::generate;
 pub use self::queue::QueueKey;
@@ -175,6 +176,12 @@ impl Hasher {
         let judge = move || judge(password.expose_secret(), stored.as_deref(), cost);
         self.run(place, judge).await?
     }
+}
+
+/// Whether two passwords are the same to the hashes made here, which normalise them.
+#[must_use]
+pub fn is_same(one: &SecretString, other: &SecretString) -> bool {
+    one.expose_secret().nfkc().eq(other.expose_secret().nfkc())
 }
 
 fn judge(password: &str, stored: Option<&str>, cost: u32) -> Result<Verdict> {

@@ -218,6 +218,11 @@ pub async fn end(app: &App, id: &SessionId, transport: Transport, client: &Clien
 /// Ends a session of an account whose row is locked, as a logout does.
 async fn end_owned(connection: &mut PgConnection, owned: Owned, client: &Client) -> Result<()> {
     if sessions::delete(&mut *connection, owned).await? {
+        // In a shared browser, the next person must not pass for the one who chose the password.
+        let devices = client.device_hashes();
+        if !devices.is_empty() {
+            known_devices::forget_unproven(&mut *connection, owned.user_id, &devices).await?;
+        }
         let logged_out = Event::new(Kind::LoggedOut, client).by_own(owned.user_id);
         logged_out.session(owned.id).record(connection).await?;
     }

@@ -129,7 +129,9 @@ impl<'a> Attempt<'a> {
         let verdict = hasher.verify(place, password, found.map(Credentials::hash)).await;
         match (&verdict, found) {
             (Ok(Verdict::Right { .. }), Some(found)) => {
-                let correct = used.bucket(&self.app.config, found.user_id);
+                let device = self.taken.first().filter(|_| self.is_known);
+                let device = device.map(|bucket| bucket.key.as_slice());
+                let correct = used.bucket(&self.app.config, found.user_id, device);
                 self.succeed_within(correct).await?;
             }
             (Err(_), _) => self.give_back().await?,

@@ -58,6 +58,9 @@ pub async fn verify_email(
     } else {
         return Ok(false);
     }
+    // Where somebody else verified it from is not for the one who chose the password to read.
+    let elsewhere = Client { request_id: client.request_id.clone(), ..Client::operator() };
+    let client = if own { client } else { &elsewhere };
     Event::new(Kind::EmailVerified, client).by_own(user_id).record(connection).await?;
     Ok(true)
 }

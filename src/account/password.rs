@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use crate::audit::{Event, Kind};
 use crate::client::Client;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::store::one_time_tokens::{self, Owner, Purpose, Token};
-use crate::store::outbox;
+use crate::store::outbox::{self, MailKind};
 use crate::store::users::{self, Changes, Credentials, User};
 use crate::store::{api_tokens, known_devices, sessions};
 use crate::throttle;
@@ -19,8 +20,16 @@ use crate::throttle;
 pub struct ChosenPassword {
     /// Its hash.
     pub hash: String,
+    /// Whether it is the current password again.
+    pub is_unchanged: bool,
     /// Whether the account's API tokens stay valid.
     pub keep_api_tokens: bool,
+}
+
+/// A password that had to be changed, and was not (ASVS 6.4.1).
+#[must_use]
+pub fn unchanged(field: &str) -> Error {
+    Error::invalid(field, "unchanged", "must differ from the current password")
 }
 
 /// How much a new password revoked: for the owner's email and the audit event.
@@ -40,10 +49,16 @@ pub async fn change_password(
     verified: &Credentials,
     new: ChosenPassword,
     current: Uuid,
+    config: &Config,
     client: &Client,
 ) -> Result<User> {
     let locked = users::lock_verified(&mut *connection, verified).await?;
-    let id = locked.ok_or(Error::InvalidCredentials)?.id;
+    let locked = locked.ok_or(Error::InvalidCredentials)?;
+    // By the row that is locked: an admin may have asked for a new password since the request began.
+    if locked.must_change_password && new.is_unchanged {
+        return Err(unchanged("new_password"));
+    }
+    let id = locked.id;
     let user = set(connection, id, new.hash).await?;
     let revoked = Revoked {
         sessions: sessions::delete_all(&mut *connection, id, Some(current)).await?,
@@ -52,7 +67,13 @@ pub async fn change_password(
             false => api_tokens::delete_all(&mut *connection, id).await?,
         },
     };
-    follow_new_password(connection, &user, &client.device_hashes(), &revoked).await?;
+    let devices = client.device_hashes();
+    // The address may be a stranger's: it must not be sent mails without end.
+    if throttle::may_tell(connection, config, MailKind::PasswordChanged, id.as_bytes()).await? {
+        follow_new_password(connection, &user, &devices, &revoked).await?;
+    } else {
+        void_old_password(connection, &user, &devices).await?;
+    }
     let changed = Event::new(Kind::PasswordChanged, client).by_own(id).session(current);
     changed.details(json!(revoked)).record(connection).await?;
     Ok(user)
@@ -176,7 +197,7 @@ pub(super) async fn follow_new_password(
     revoked: &Revoked,
 ) -> Result<()> {
     void_old_password(connection, user, kept_devices).await?;
-    let kind = outbox::MailKind::PasswordChanged;
+    let kind = MailKind::PasswordChanged;
     Ok(outbox::insert_to_owner(connection, Some(user.id), kind, &json!(revoked)).await?)
 }
 

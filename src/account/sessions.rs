@@ -47,8 +47,9 @@ pub async fn end_sessions(
     lock(connection, user_id, actor, false).await?;
     let ended = sessions::delete_all(&mut *connection, user_id, but).await?;
     known_devices::forget(&mut *connection, user_id, &client.device_hashes()).await?;
+    // Also if none was left: the session that asked for the address may have logged out.
+    users::drop_pending_email(&mut *connection, user_id).await?;
     if ended > 0 {
-        users::drop_pending_email(&mut *connection, user_id).await?;
         let revoked = event(Kind::SessionRevoked, client, user_id, actor);
         revoked.details(json!({"sessions": ended})).record(connection).await?;
     }

@@ -39,7 +39,8 @@ pub async fn update(
     let Locked { user: before, is_last_admin } = lock(connection, id, actor, takes_away).await?;
     changes.drop_unchanged(&before);
     if let Actor::Owner(current, app) = actor {
-        if changes.username.is_some() || changes.email.is_some() {
+        let names = changes.username.is_some() || changes.email.is_some();
+        if names || changes.pending_email.is_some() {
             current.require_fresh(app)?;
         }
         await_verification(connection, &mut changes, app, client).await?;

@@ -10,12 +10,13 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
 use crate::one_time::Proof;
-use crate::password::NewPassword;
+use crate::password::{NewPassword, Verdict};
 use crate::problem_examples::{problems, rate_limited};
+use crate::routes::login::know_by;
 use crate::state::App;
 use crate::store::one_time_tokens::{Owner, Purpose};
 use crate::store::outbox::{MailKind, NewMail};
-use crate::store::users;
+use crate::store::users::{self, Credentials};
 use crate::{account, mail, names, schemas, store};
 
 /// Where the mail is to go.
@@ -26,6 +27,9 @@ pub(super) struct ForgotPassword {
     /// The account's email address.
     #[schema(schema_with = schemas::given_email)]
     email: String,
+    /// For apps: as at login. A client that the account recognises has a limit of its own.
+    #[schema(value_type = Option<String>, format = Password)]
+    device_token: Option<SecretString>,
 }
 
 /// What the mail held, and the new password: either `token`, or `email` and `code`.
@@ -45,6 +49,9 @@ pub(super) struct ResetPassword {
     /// As at registration.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     password: SecretString,
+    /// For apps: as at login. A client that the account recognises has a limit of its own.
+    #[schema(value_type = Option<String>, format = Password)]
+    device_token: Option<SecretString>,
 }
 
 problems!(ForgotProblems: rate_limited());
@@ -60,9 +67,10 @@ problems!(ResetProblems: rate_limited(), Error::Busy);
 )]
 pub(super) async fn forgot_password(
     State(app): State<App>,
-    client: Client,
+    mut client: Client,
     Json(request): Json<ForgotPassword>,
 ) -> Result<StatusCode> {
+    know_by(&mut client, request.device_token.as_ref());
     let email = names::email("email", &request.email)?;
     let mail = NewMail::to_address(MailKind::ResetPassword, &email);
     mail::ask(&app, &client, &mail).await?;
@@ -79,9 +87,10 @@ pub(super) async fn forgot_password(
 )]
 pub(super) async fn reset_password(
     State(app): State<App>,
-    client: Client,
+    mut client: Client,
     Json(request): Json<ResetPassword>,
 ) -> Result<StatusCode> {
+    know_by(&mut client, request.device_token.as_ref());
     let (token, email, code) = (&request.token, &request.email, &request.code);
     let proof = Proof::read(token.as_ref(), email.as_deref(), code.as_ref())?;
     let (field, password) = ("password", &request.password);
@@ -93,6 +102,14 @@ pub(super) async fn reset_password(
     let Owner::User(id) = token.owner else { return Err(proof.refused()) };
     let user = users::find(&app.pool, id).await?.ok_or_else(|| proof.refused())?;
     let hasher = app.hasher.for_client(&client);
+    if user.must_change_password {
+        let current = users::find_credentials_of(&app.pool, id).await?;
+        let current = current.as_ref().map(Credentials::hash);
+        let verdict = hasher.verify(hasher.admit().await?, password, current).await?;
+        if matches!(verdict, Verdict::Right { .. }) {
+            return Err(account::unchanged(field));
+        }
+    }
     let hash = hasher.hash_new(NewPassword { field, password, names: user.names() }).await?;
     let mut transaction = store::begin(&app.pool).await?;
     if !account::reset_password(&mut transaction, &token, hash, &client).await? {

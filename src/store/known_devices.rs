@@ -120,6 +120,24 @@ pub async fn remember(
     Ok(remembered)
 }
 
+/// Forgets these clients of an account whose address is not known to be that of the person who chose the password.
+pub async fn forget_unproven(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    hashes: &[Vec<u8>],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from known_devices d using users u
+         where d.user_id = $1 and d.hash = any($2) and u.id = d.user_id
+             and u.email is not null and not (u.email_verified and u.password_proven)",
+        user_id,
+        hashes,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
 /// Forgets the clients that have logged in to an account, except those with these hashes.
 pub async fn forget(
     db: impl PgExecutor<'_>,

@@ -45,6 +45,7 @@ pub async fn make_ordinary(
     let mut transaction = connection.begin().await?;
     // The password is in a statement, which must not be in the server's log.
     let quiet = "set local log_statement = 'none'; set local log_min_duration_statement = -1;
+                 set local log_min_duration_sample = -1; set local log_transaction_sample_rate = 0;
                  set local log_min_error_statement = 'panic'";
     sqlx::raw_sql(quiet).execute(&mut *transaction).await?;
     let rights = "select rolsuper as is_superuser, oid = 10 as is_bootstrap from pg_roles where rolname = $1";

@@ -47,14 +47,16 @@ pub enum PasswordUse {
 
 impl PasswordUse {
     /// The bucket of correct passwords.
-    pub(super) fn bucket(self, config: &Config, user_id: Uuid) -> Bucket {
+    pub(super) fn bucket(self, config: &Config, user_id: Uuid, device: Option<&[u8]>) -> Bucket {
         let rate = config.throttle_logins;
-        match self {
-            Self::LogIn => bucket("logins", &[user_id.as_bytes()], rate),
-            Self::Basic => bucket("basic", &[user_id.as_bytes()], rate.times(BASIC)),
+        match (self, device) {
+            // Somebody else who knows the password must not keep a device of the owner out.
+            (Self::LogIn, Some(device)) => bucket("device_logins", &[device], rate),
+            (Self::LogIn, None) => bucket("logins", &[user_id.as_bytes()], rate),
+            (Self::Basic, _) => bucket("basic", &[user_id.as_bytes()], rate.times(BASIC)),
             // Not one of the account: somebody who knows the password would keep its owner from
             // changing it.
-            Self::Confirm(session) => bucket("confirmations", &[session.as_bytes()], rate),
+            (Self::Confirm(session), _) => bucket("confirmations", &[session.as_bytes()], rate),
         }
     }
 }

@@ -35,12 +35,15 @@ pub async fn count_mail(
     }
     let known = known(&mut *connection, client, &Identifier::email(email)).await?;
     // Somebody who registered with the address of another must not send it more mails from many devices.
-    let own = match known.filter(|known| known.owns_email) {
-        Some(known) => buckets::device_mail(config, kind.as_str(), &known.key),
-        None => buckets::mail(config, kind.as_str(), email),
+    let buckets = match known.filter(|known| known.owns_email) {
+        Some(known) => vec![buckets::device_mail(config, kind.as_str(), &known.key)],
+        None => {
+            let address = buckets::mail(config, kind.as_str(), email);
+            let rate = config.throttle_mail_network;
+            let networks = buckets::networks(client, &buckets::MAILED, rate);
+            std::iter::once(address).chain(networks).collect()
+        }
     };
-    let networks = buckets::networks(client, &buckets::MAILED, config.throttle_mail_network);
-    let buckets: Vec<_> = std::iter::once(own).chain(networks).collect();
     take(app, connection, &buckets).await.map(drop)
 }
 

@@ -194,6 +194,13 @@ async fn strangers_who_request_codes_neither_void_the_owners_nor_keep_a_known_de
     for path in ["/login/code", "/password/forgot"] {
         owner.post(path, json!({"email": ALICE})).await.status(202);
     }
+    // An app sends its secret in the body.
+    let login = json!({"email": ALICE, "password": PASSWORD, "transport": "token"});
+    let device =
+        app.anonymous().post("/login", login).await.status(200).body["device_token"].clone();
+    let again = json!({"email": ALICE, "device_token": device});
+    app.anonymous().post("/login/code", again.clone()).await.status(202);
+    app.anonymous().post("/password/forgot", again).await.status(202);
     // Of the device's own limit one was taken before, and one now.
     for _ in 0..3 {
         owner.post("/login/code", json!({"email": ALICE})).await.status(202);

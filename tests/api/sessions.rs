@@ -140,3 +140,25 @@ async fn a_stale_session_or_token_changes_no_name_and_revokes_no_other_session()
     let own = browser.get("/session").await.ok()["session"]["id"].clone();
     browser.delete(&format!("/me/sessions/{}", own.as_str().unwrap())).await.status(204);
 }
+
+#[tokio::test]
+async fn revoking_all_others_drops_the_address_that_a_session_asked_for_before_it_logged_out() {
+    let mailbox = crate::smtp::Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |_| {}).await;
+    let owner = app.verified_user_at("alice@example.com").await;
+    let login = json!({"email": "alice@example.com", "password": PASSWORD});
+    for _ in 0..2 {
+        let intruder = app.anonymous();
+        intruder.post("/login", login.clone()).await.status(200);
+        intruder.patch("/me", json!({"email": "mallory@example.com"})).await.ok();
+        intruder.call("/logout").await.status(204);
+        owner.delete("/me/sessions").await.status(204);
+        assert_eq!(owner.get("/me").await.ok()["pending_email"], Value::Null);
+    }
+    app.deliver().await;
+    for mail in mailbox.to("mallory@example.com") {
+        let link = json!({"token": mail.token()});
+        app.anonymous().post("/email/verify", link).await.faults();
+    }
+    assert_eq!(owner.get("/me").await.ok()["email"], "alice@example.com");
+}

@@ -246,7 +246,8 @@ async fn an_owner_who_verifies_the_address_with_a_device_secret_keeps_everything
             let browser = app.anonymous();
             let new = json!({"username": "alice", "email": ALICE, "password": PASSWORD, "transport": transport});
             let registered = browser.post("/users", new).await;
-            browser.call("/logout").await.status(204);
+            // The session is over. A logout would take the proof with it.
+            app.sql("delete from sessions").await;
             app.deliver().await;
             let mut given = json!({"token": verification(&mailbox).token()});
             given["device_token"] = registered.body["device_token"].clone();
@@ -377,4 +378,51 @@ async fn a_squatter_does_not_pass_for_the_owner_of_the_address_behind_a_proxy() 
     let passed = owner.get("/forward-auth").await.status(200);
     assert_eq!(passed.header("x-auth-email-verified"), Some("true"));
     owner.call("/me/email/verify").await.problem(409, "nothing_to_verify");
+}
+
+#[tokio::test]
+async fn a_squatter_who_logs_out_of_a_shared_browser_leaves_no_proof_behind() {
+    let mailbox = Mailbox::start().await;
+    let app = start(&mailbox, |_| {}).await;
+    let shared = app.anonymous();
+    let new = json!({"username": "squatter", "email": ALICE, "password": PASSWORD});
+    shared.post("/users", new).await.status(201);
+    shared.call("/logout").await.status(204);
+    app.deliver().await;
+    let link = json!({"token": verification(&mailbox).token()});
+    shared.post("/email/verify", link).await.status(204);
+    let squatter = app.anonymous();
+    let login = json!({"identifier": "squatter", "password": PASSWORD});
+    squatter.post("/login", login).await.status(200);
+    let passed = squatter.get("/forward-auth").await.status(200);
+    assert_eq!(passed.header("x-auth-email-verified"), Some("false"));
+    log_in_by_code(&app, &mailbox).await;
+    squatter.get("/me").await.problem(401, "session_expired");
+}
+
+#[tokio::test]
+async fn a_squatter_has_the_owner_of_the_address_mailed_to_within_a_limit_and_learns_nothing_of_it()
+{
+    let mailbox = Mailbox::start().await;
+    let app = start(&mailbox, |config| config.throttle = Switch::On).await;
+    let squatter = squat(&app).await;
+    let link = json!({"token": verification(&mailbox).token()});
+    app.anonymous()
+        .with("user-agent", "alice-browser")
+        .post("/email/verify", link)
+        .await
+        .status(204);
+    let (mut old, mut new) = (PASSWORD, "a quite different password");
+    for _ in 0..9 {
+        let change = json!({"current_password": old, "new_password": new});
+        squatter.browser.put("/me/password", change).await.ok();
+        (old, new) = (new, old);
+    }
+    app.deliver().await;
+    let notices = mailbox.to(ALICE).into_iter();
+    let notices = notices.filter(|mail| mail.subject == "Your password was changed").count();
+    assert_eq!(notices, 5);
+    let activity = squatter.browser.get("/me/activity").await.status(200);
+    assert!(activity.text.contains("email_verified"), "{}", activity.text);
+    assert!(!activity.text.contains("alice-browser"), "{}", activity.text);
 }

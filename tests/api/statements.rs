@@ -51,6 +51,8 @@ async fn who_is_calling_is_one_statement() {
         app.with_token(&user.token(json!({"name": "t", "scopes": ["read", "write"]})).await);
     token.get("/me").await.ok();
     app.used("api_tokens", "last_used_at").await;
+    // It is logged a moment after it can be seen.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     let statements = Statements::default();
     let subscriber = tracing_subscriber::registry().with(statements.clone());
     let _guard = tracing::subscriber::set_default(subscriber);

@@ -563,3 +563,15 @@ async fn a_try_that_was_shed_does_not_count() {
     println!("{shed} shed, {counted} others, {left} counted");
     assert!(shed > 10 && left <= counted, "{shed} {counted} {left}");
 }
+
+#[tokio::test]
+async fn somebody_who_knows_the_password_does_not_keep_a_known_device_out() {
+    let app = TestApp::with(|config| config.throttle_logins = Rate::parse("3/10m").unwrap()).await;
+    let owner = app.user().await;
+    let login = json!({"identifier": owner.username(), "password": PASSWORD});
+    for _ in 0..3 {
+        app.anonymous().post("/login", login.clone()).await;
+    }
+    app.anonymous().post("/login", login.clone()).await.problem(429, "rate_limited");
+    owner.post("/login", login).await.status(200);
+}

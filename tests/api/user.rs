@@ -212,3 +212,28 @@ async fn a_change_that_changes_nothing_leaves_no_event() {
     assert_eq!(app.count("audit_events").await, before);
     user.get("/me").await.ok();
 }
+
+#[tokio::test]
+async fn a_password_that_must_change_cannot_come_back_in_another_spelling_or_by_a_reset() {
+    let mailbox = crate::smtp::Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |_| {}).await;
+    let user = app.verified_user_at("alice@example.com").await;
+    app.sql("update users set must_change_password = true").await;
+    let wide: String = PASSWORD.chars().map(|c| if c == 'a' { '\u{ff41}' } else { c }).collect();
+    for same in [PASSWORD, &wide] {
+        let change = json!({"current_password": PASSWORD, "new_password": same});
+        let faults = user.put("/me/password", change).await.faults();
+        assert_eq!(faults, [("new_password".to_owned(), "unchanged".to_owned())]);
+    }
+    user.post("/password/forgot", json!({"email": "alice@example.com"})).await.status(202);
+    app.deliver().await;
+    let token = mailbox.next_to("alice@example.com", 1).await.token();
+    let same = json!({"token": token, "password": wide});
+    let faults = user.post("/password/reset", same).await.faults();
+    assert_eq!(faults, [("password".to_owned(), "unchanged".to_owned())]);
+    assert_eq!(user.get("/me").await.ok()["must_change_password"], true);
+    let reset = json!({"token": token, "password": "a quite different password"});
+    user.post("/password/reset", reset).await.status(204);
+    let login = json!({"email": "alice@example.com", "password": "a quite different password"});
+    assert_eq!(user.post("/login", login).await.ok()["user"]["must_change_password"], false);
+}

@@ -38,6 +38,9 @@ pub(crate) struct RequestLoginCode {
     /// The account's email address.
     #[schema(schema_with = schemas::given_email)]
     email: String,
+    /// For apps: as at login. A client that the account recognises has a limit of its own.
+    #[schema(value_type = Option<String>, format = Password)]
+    device_token: Option<SecretString>,
 }
 
 /// A login code was requested.
@@ -70,8 +73,8 @@ pub(crate) struct VerifyLoginCode {
     /// The code, in any case, with or without the hyphen.
     #[schema(value_type = String, format = Password)]
     code: SecretString,
-    /// For apps that keep no cookies: the `request` of the answer to `POST /login/code`. A browser's
-    /// cookie holds it.
+    /// The `request` of the answer to `POST /login/code`, for apps that keep no cookies, and for pages in several
+    /// tabs. Without it, the browser's newest request counts.
     #[schema(value_type = Option<String>, format = Password)]
     request: Option<SecretString>,
     /// As at login.
@@ -104,10 +107,11 @@ problems!(VerifyProblems: Error::LoginCodeDisabled, Error::InvalidCredentials, E
 )]
 pub(crate) async fn request_login_code(
     State(app): State<App>,
-    client: Client,
+    mut client: Client,
     HeldRequests(held): HeldRequests,
     Json(request): Json<RequestLoginCode>,
 ) -> Result<Response> {
+    know_by(&mut client, request.device_token.as_ref());
     if !app.config.login_code.is_on() {
         return Err(Error::LoginCodeDisabled);
     }
@@ -190,7 +194,9 @@ impl VerifyLoginCode {
     fn requests(&self, held: &HeldSecrets) -> Vec<Vec<u8>> {
         let given = self.request.as_ref().map(SecretString::expose_secret);
         let given = given.and_then(LoginRequestSecret::parse).map(|secret| secret.hash());
-        held.hashes::<LoginRequest>().into_iter().chain(given).collect()
+        // The newest of a browser: one that somebody left in it, and used up, must not count.
+        let newest = || held.hashes::<LoginRequest>().into_iter().next();
+        given.or_else(newest).into_iter().collect()
     }
 }
 

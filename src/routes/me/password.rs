@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -13,11 +13,12 @@ use crate::auth::{self, CurrentSession, LimitedSession};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
-use crate::password::{Hasher, NewPassword, Verdict};
+use crate::password::{self, Hasher, NewPassword, Verdict};
 use crate::problem_examples::{problems, rate_limited};
 use crate::routes::login::{LoggedIn, know_by, logged_in};
 use crate::session::{self, Begun};
 use crate::state::App;
+use crate::store::credentials;
 use crate::store::users::{self, Credentials};
 use crate::throttle::{Attempt, PasswordUse};
 
@@ -104,12 +105,6 @@ pub(crate) async fn change_password(
     }
     know_by(&mut client, request.device_token.as_ref());
     let (password, keep_api_tokens) = (&request.new_password, request.keep_api_tokens);
-    if current.live.user.must_change_password
-        && password.expose_secret() == request.current_password.expose_secret()
-    {
-        let message = "must differ from the current password";
-        return Err(Error::invalid(NEW_PASSWORD, "unchanged", message));
-    }
     let new = Some(Wish { password, keep_api_tokens });
     let begun = renew(&app, &current, &client, &request.current_password, new).await?;
     Ok(logged_in(begun, &app.cookies))
@@ -137,13 +132,20 @@ async fn renew(
             let names = current.live.user.names();
             let new_password = NewPassword { field: NEW_PASSWORD, password: new.password, names };
             let hash = hasher.hash_new(new_password).await?;
-            Some(ChosenPassword { hash, keep_api_tokens: new.keep_api_tokens })
+            let is_unchanged = password::is_same(new.password, password);
+            Some(ChosenPassword { hash, is_unchanged, keep_api_tokens: new.keep_api_tokens })
         }
         None => None,
     };
     let begun = session::renew(app, current, client, async |connection| match chosen {
-        Some(chosen) => account::change_password(connection, &verified, chosen, own, client).await,
-        None => users::lock_verified(connection, &verified).await?.ok_or(Error::InvalidCredentials),
+        Some(chosen) => {
+            account::change_password(connection, &verified, chosen, own, &app.config, client).await
+        }
+        None => {
+            let user = users::lock_verified(connection, &verified).await?;
+            let user = user.ok_or(Error::InvalidCredentials)?;
+            if user.must_change_password { Err(Error::PasswordChangeRequired) } else { Ok(user) }
+        }
     });
     match begun.await {
         // Another password was set meanwhile, which ended this session.
@@ -169,6 +171,10 @@ async fn verify(
     let verdict = attempt.verify((hasher, place), password, Some(&credentials), used).await?;
     if matches!(verdict, Verdict::Right { .. }) {
         return Ok(credentials);
+    }
+    // Otherwise a session that was revoked meanwhile would tell a wrong password from the new one.
+    if !credentials::is_valid(&app.pool, user.id, &current.checked()).await? {
+        return Err(Error::SessionExpired);
     }
     let error = Error::WrongPassword;
     let failed = Event::new(Kind::LoginFailed, client).by_own(user.id).session(session.id);
