@@ -2,6 +2,8 @@
 //! were made by, and what happened is written down, in one transaction.
 
 mod email;
+mod limits;
+mod owner;
 mod password;
 mod sessions;
 mod tokens;
@@ -12,6 +14,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use self::email::{ask_to_verify, verify_email};
+pub use self::limits::trim;
+pub use self::owner::AccountOwner;
 pub use self::password::{
     ChosenPassword, change_password, log_in_by_mail, reset_password, unchanged,
 };
@@ -23,11 +27,9 @@ use crate::audit::{Event, Kind};
 use crate::auth::{Access, CurrentUser};
 use crate::client::Client;
 use crate::error::{Error, OnConstraint as _, Result};
-use crate::state::App;
-use crate::store;
-use crate::store::audit_events;
 use crate::store::outbox::{self, NewMail};
 use crate::store::users::{self, NewUser, Role, User};
+use crate::store::{self, anonymizations, former_usernames};
 
 /// Who changes an account. A caller's credential is checked again under the lock, and so is an admin's role.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +37,7 @@ pub enum Actor<'a> {
     /// Somebody who makes an account of their own.
     Registrant,
     /// Its owner.
-    Owner(&'a CurrentUser, &'a App),
+    Owner(AccountOwner<'a>),
     /// An admin.
     Admin(&'a CurrentUser),
     /// Somebody at the command line.
@@ -45,9 +47,15 @@ pub enum Actor<'a> {
 impl<'a> Actor<'a> {
     fn current(self) -> Option<&'a CurrentUser> {
         match self {
-            Self::Owner(current, _) | Self::Admin(current) => Some(current),
+            Self::Owner(owner) => Some(owner.current()),
+            Self::Admin(current) => Some(current),
             Self::Registrant | Self::Operator => None,
         }
+    }
+
+    /// Whether it decides for the service, and so may give a reserved username to another account.
+    fn may_reassign(self) -> bool {
+        matches!(self, Self::Admin(_) | Self::Operator)
     }
 }
 
@@ -67,6 +75,7 @@ pub async fn create(
     }
     let user = users::insert(&mut *connection, new, hash).await.map_err(Error::from);
     let user = on_names(user)?;
+    claim(connection, &user, actor).await?;
     let event = event(Kind::UserCreated, client, user.id, actor);
     event.details(json!({"role": user.role})).record(&mut *connection).await?;
     if let Some(email) = user.email.as_deref().filter(|_| !user.email_verified) {
@@ -75,8 +84,12 @@ pub async fn create(
     Ok(user)
 }
 
-/// Deletes an account with everything that is its own. Events about it stay, without what is
-/// personal.
+/// Audit events of a deleted account that are anonymised in the transaction that deletes it. The sweep does the rest, so
+/// that the answer is quick however many there are.
+const ANONYMIZED_AT_ONCE: i64 = 200;
+
+/// Deletes an account with everything that is its own. Audit events stay, without addresses, user agents and request
+/// ids. Its username stays reserved for a while.
 ///
 /// # Errors
 /// `NotFound`, `LastAdmin`, `Forbidden` for an admin who is none any more, and those of the database.
@@ -95,7 +108,21 @@ pub async fn delete(
     let nobody = Client { request_id: client.request_id.clone(), ..Client::operator() };
     let client = if matches!(actor, Actor::Owner(..)) { &nobody } else { client };
     event(Kind::UserDeleted, client, id, actor).record(&mut *connection).await?;
-    Ok(audit_events::anonymize(connection, id).await?)
+    let anonymization = anonymizations::insert(&mut *connection, id).await?;
+    anonymizations::advance(connection, &anonymization, ANONYMIZED_AT_ONCE).await?;
+    Ok(())
+}
+
+/// Checks that the username that an account was just given is not reserved for another one. An admin and an operator may
+/// reassign it.
+async fn claim(connection: &mut PgConnection, user: &User, actor: Actor<'_>) -> Result<()> {
+    let Some(username) = user.username.as_deref().filter(|_| !actor.may_reassign()) else {
+        return Ok(());
+    };
+    match former_usernames::is_reserved(connection, username, Some(user.id)).await? {
+        true => Err(Error::UsernameTaken),
+        false => Ok(()),
+    }
 }
 
 /// An account whose row is locked.

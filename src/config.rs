@@ -89,6 +89,10 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_REMEMBER_FOR", value_name = "DURATION", default_value = "30d", value_parser = values::duration)]
     pub remember_for: Duration,
 
+    /// Live sessions of one account, 1 to 10000; one more revokes the one unused longest
+    #[arg(long, env = "PORTCULLIS_SESSIONS_PER_USER", value_name = "NUMBER", default_value = "100", value_parser = values::sessions_per_user)]
+    pub sessions_per_user: u16,
+
     /// How long a session is fresh after the password was given
     #[arg(long, env = "PORTCULLIS_FRESH_FOR", value_name = "DURATION", default_value = "15m", value_parser = values::duration)]
     pub fresh_for: Duration,
@@ -129,6 +133,10 @@ pub struct Config {
     /// How many wrong passwords are taken from one network (/24, /56); four times as many from an IPv6 /48
     #[arg(long, env = "PORTCULLIS_THROTTLE_NETWORK", value_name = "RATE", default_value = "100/15m", value_parser = Rate::parse)]
     pub throttle_network: Rate,
+
+    /// How many changes one account may make to itself; revoking and new passwords are not limited
+    #[arg(long, env = "PORTCULLIS_THROTTLE_WRITES", value_name = "RATE", default_value = "60/1m", value_parser = Rate::parse)]
+    pub throttle_writes: Rate,
 
     /// How many tries to take a name, by registering or renaming, are taken from one network; four times as many from an IPv6 /48
     #[arg(long, env = "PORTCULLIS_THROTTLE_REGISTRATION", value_name = "RATE", default_value = "50/1h", value_parser = Rate::parse)]

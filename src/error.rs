@@ -91,7 +91,7 @@ pub enum Error {
     /// The address exists, the method does not.
     #[error("This address does not take this method. The Allow header lists those it takes.")]
     MethodNotAllowed,
-    /// Another account has this username.
+    /// Another account has this username, or it is reserved for a former owner.
     #[error("This username is taken.")]
     UsernameTaken,
     /// Another account has this email address.

@@ -117,6 +117,7 @@ pub async fn begin(
         if let Some(replaced) = replaced {
             end_owned(&mut transaction, replaced, begin.client).await?;
         }
+        make_room(&mut transaction, app, &session, user.id, begin.client).await?;
         let logged_in =
             Event::new(Kind::LoggedIn, begin.client).by_own(user.id).session(session.id);
         let how = json!({
@@ -200,6 +201,35 @@ async fn remember(
         outbox::insert_to_owner(connection, Some(user_id), MailKind::NewDevice, &details).await?;
     }
     Ok(Some(new).filter(|_| remembered.is_given))
+}
+
+/// Sessions that one login revokes at most. The sweep revokes the others, if the limit was lowered.
+const REVOKED_AT_ONCE: i64 = 100;
+
+/// Revokes the sessions unused longest of an account that has more than it may have with a new one. The account's row is
+/// locked.
+async fn make_room(
+    connection: &mut PgConnection,
+    app: &App,
+    new: &Session,
+    user_id: Uuid,
+    client: &Client,
+) -> Result<()> {
+    let limit = app.config.sessions_per_user;
+    let revoked = sessions::delete_beyond(
+        &mut *connection,
+        user_id,
+        Some(new.id),
+        limit.into(),
+        REVOKED_AT_ONCE,
+    );
+    let revoked = revoked.await?;
+    if revoked > 0 {
+        let event = Event::new(Kind::SessionRevoked, client).by_own(user_id);
+        let details = json!({"sessions": revoked, "limit": limit});
+        event.details(details).record(connection).await?;
+    }
+    Ok(())
 }
 
 /// Ends the session that a secret names, if there is one: a logout.

@@ -3,11 +3,13 @@
 //! Free functions that take a connection and know nothing of HTTP. Locks are taken in one order:
 //! users, then sessions, then session_records, each in a statement of its own.
 
+pub mod anonymizations;
 pub mod api_tokens;
 pub mod audit_events;
 pub mod credentials;
 pub mod diagnosis;
 pub mod expired;
+pub mod former_usernames;
 pub mod known_devices;
 mod migration;
 pub mod one_time_tokens;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgExecutor, Postgres};
+use uuid::Uuid;
 
 pub use self::buckets::PasswordUse;
 pub use self::mails::{count_mail, may_tell};
@@ -217,6 +218,19 @@ pub async fn count_name(app: &App, client: &Client) -> Result<()> {
         return Ok(());
     }
     take(app, &mut *acquire(app).await?, &networks).await.map(drop)
+}
+
+/// Takes one change that an account makes to itself from its limit. It is never given back, so that a change that fails
+/// counts as well. Call it before the transaction of the change, whose rollback would give it back.
+///
+/// # Errors
+/// `RateLimited`; `DatabaseUnavailable` when the limit cannot be read.
+pub async fn count_write(app: &App, user_id: Uuid) -> Result<()> {
+    if !app.config.throttle.is_on() {
+        return Ok(());
+    }
+    let writes = buckets::writes(&app.config, user_id);
+    take(app, &mut *acquire(app).await?, &[writes]).await.map(drop)
 }
 
 /// Resets the limits on logging in by the names of an account: its owner has proved the address, or an

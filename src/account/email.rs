@@ -4,13 +4,11 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Actor, create, lock, on_names};
+use super::{AccountOwner, Actor, create, lock, on_names};
 use crate::audit::{Event, Kind};
-use crate::auth::CurrentUser;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::session::records::SessionId;
-use crate::state::App;
 use crate::store::credentials::{self, Checked};
 use crate::store::one_time_tokens::{self, Owner, Purpose, Token};
 use crate::store::outbox::{self, NewMail};
@@ -38,7 +36,9 @@ pub async fn verify_email(
 ) -> Result<bool> {
     let user_id = match token.owner {
         Owner::User(id) => id,
-        Owner::Registration(id) => return register(connection, token, id, client).await,
+        Owner::Registration(id) => {
+            return register(connection, token, id, client).await;
+        }
     };
     users::lock(&mut *connection, &[user_id]).await?;
     let spent = one_time_tokens::spend(connection, Purpose::VerifyEmail, token).await?;
@@ -115,16 +115,16 @@ async fn register(
 /// `NothingToVerify`, `RateLimited`, those of the actor's credential, and those of the database.
 pub async fn ask_to_verify(
     connection: &mut PgConnection,
-    current: &CurrentUser,
-    app: &App,
+    owner: AccountOwner<'_>,
     client: &Client,
 ) -> Result<()> {
-    let user = lock(connection, current.user.id, Actor::Owner(current, app), false).await?.user;
+    let id = owner.current().user.id;
+    let user = lock(connection, id, Actor::Owner(owner), false).await?.user;
     let owned = user.owns_email();
     let unproven = user.email.filter(|_| !owned);
     let email = user.pending_email.or(unproven).ok_or(Error::NothingToVerify)?;
     let mail = NewMail::to_verify(user.id, &email);
-    throttle::count_mail(connection, app, client, mail.kind, &email).await?;
+    throttle::count_mail(connection, owner.app(), client, mail.kind, &email).await?;
     Ok(outbox::insert(connection, &mail).await?)
 }
 
@@ -147,9 +147,9 @@ pub(super) async fn tell_of_wish(
     id: Uuid,
     actor: Actor<'_>,
 ) -> Result<()> {
-    let Actor::Owner(_, app) = actor else { return Ok(()) };
+    let Actor::Owner(owner) = actor else { return Ok(()) };
     let kind = outbox::MailKind::EmailChangeRequested;
-    if throttle::may_tell(connection, &app.config, kind, id.as_bytes()).await? {
+    if throttle::may_tell(connection, &owner.app().config, kind, id.as_bytes()).await? {
         outbox::insert_to_owner(connection, Some(id), kind, &json!({})).await?;
     }
     Ok(())

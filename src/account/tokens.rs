@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Actor, event, lock};
@@ -9,12 +10,14 @@ use crate::audit::Kind;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::store::api_tokens::{self, ApiToken, NewApiToken, Scope};
+use crate::store::outbox::{self, MailKind};
 use crate::store::users::Role;
+use crate::throttle;
 
 /// API tokens that an account may have at once, without those that have expired.
 pub const MOST_TOKENS: i64 = 50;
 
-/// Creates an API token. It outlives the session that asks for it, so none may come of one that was just revoked.
+/// Creates an API token, and notifies the owner. It outlives the session that asks for it, so none may come of one that was just revoked.
 ///
 /// # Errors
 /// `Forbidden` for the scope `admin` without the role, `TooManyTokens`, those of the actor's credential, and those
@@ -35,7 +38,15 @@ pub async fn create_token(
     let token = api_tokens::insert(&mut *connection, new).await?;
     let created = event(Kind::TokenCreated, client, user.id, actor);
     let details = json!({"token_id": token.id, "scopes": token.scopes});
-    created.details(details).record(connection).await?;
+    created.details(details).record(&mut *connection).await?;
+    if let Actor::Owner(owner) = actor {
+        let (kind, config) = (MailKind::TokenCreated, &owner.app().config);
+        if throttle::may_tell(connection, config, kind, user.id.as_bytes()).await? {
+            let expires_at = token.expires_at.map(OffsetDateTime::unix_timestamp);
+            let details = json!({"scopes": token.scopes, "expires_at": expires_at});
+            outbox::insert_to_owner(connection, Some(user.id), kind, &details).await?;
+        }
+    }
     Ok(token)
 }
 

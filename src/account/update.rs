@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::password::Revoked;
-use super::{Actor, Locked, email, event, lock, on_names, password};
+use super::{Actor, Locked, claim, email, event, lock, on_names, password};
 use crate::audit::Kind;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -21,8 +21,8 @@ use crate::throttle;
 /// - a demotion: every session, and the API tokens with the scope `admin`;
 /// - a promotion: every session, since one that was stolen would gain an admin's rights.
 ///
-/// An owner needs a recently authenticated session for another username or email address. The address waits
-/// until it is verified. An admin's word is taken for it.
+/// An owner needs a recently authenticated session for another username or email address, and is notified of both. The
+/// address waits until it is verified. An admin's word is taken for it.
 ///
 /// # Errors
 /// `NotFound`, `ReauthenticationRequired`, `SessionRequired`, `LastAdmin`, `Forbidden` for an admin who is none any
@@ -38,10 +38,11 @@ pub async fn update(
     let takes_away = changes.role == Some(Role::User) || changes.is_active == Some(false);
     let Locked { user: before, is_last_admin } = lock(connection, id, actor, takes_away).await?;
     changes.drop_unchanged(&before);
-    if let Actor::Owner(current, app) = actor {
+    if let Actor::Owner(owner) = actor {
+        let app = owner.app();
         let names = changes.username.is_some() || changes.email.is_some();
         if names || changes.pending_email.is_some() {
-            current.require_fresh(app)?;
+            owner.current().require_fresh(app)?;
         }
         await_verification(connection, &mut changes, app, client).await?;
     }
@@ -52,8 +53,15 @@ pub async fn update(
     if is_last_admin && (role == Some(Role::User) || disables) {
         return Err(Error::LastAdmin);
     }
+    if changes.username.is_some() {
+        // Before the change, which may take the address away.
+        notify_of_username(connection, id, actor).await?;
+    }
     let user = users::update(&mut *connection, id, &changes).await.map_err(Error::from);
     let user = on_names(user)?;
+    if changes.username.is_some() {
+        claim(connection, &user, actor).await?;
+    }
     let has_new_password = changes.password_hash.is_some();
     let mut revoked = Revoked::default();
     if has_new_password || disables || role.is_some() {
@@ -100,6 +108,24 @@ pub async fn update(
         updated.details(details).record(connection).await?;
     }
     Ok(user)
+}
+
+/// Notifies the owner that the username changes. What an owner causes is limited, what others cause is not.
+async fn notify_of_username(
+    connection: &mut PgConnection,
+    id: Uuid,
+    actor: Actor<'_>,
+) -> Result<()> {
+    let (kind, mut by_admin) = (MailKind::UsernameChanged, true);
+    if let Actor::Owner(owner) = actor {
+        let config = &owner.app().config;
+        if !throttle::may_tell(connection, config, kind, id.as_bytes()).await? {
+            return Ok(());
+        }
+        by_admin = false;
+    }
+    let details = json!({"by_admin": by_admin});
+    Ok(outbox::insert_to_owner(connection, Some(id), kind, &details).await?)
 }
 
 /// Makes another address that an owner wants one that is pending.

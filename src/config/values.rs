@@ -153,6 +153,10 @@ pub(super) fn password_min_length(text: &str) -> Result<usize, String> {
     whole(text, 8..=64)
 }
 
+pub(super) fn sessions_per_user(text: &str) -> Result<u16, String> {
+    whole(text, 1..=10_000)
+}
+
 pub(super) fn max_connections(text: &str) -> Result<u32, String> {
     whole(text, 1..=1_000_000)
 }

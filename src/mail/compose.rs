@@ -23,6 +23,8 @@ pub(super) async fn letter(app: &App, service: &str, mail: &Mail) -> Result<Opti
         MailKind::EmailChanged => Some(Letter::email_changed(service, at)),
         MailKind::AccountLocked => Some(Letter::account_locked(service, at, &mail.details)),
         MailKind::AccessReset => Some(Letter::access_reset(service, at)),
+        MailKind::UsernameChanged => Some(Letter::username_changed(service, at, &mail.details)),
+        MailKind::TokenCreated => Some(Letter::token_created(service, at, &mail.details)),
         MailKind::ResetPassword => {
             let made = secrets(app, mail, Purpose::ResetPassword).await?;
             made.map(|made| Letter::reset_password(service, made.key(app, "/password/reset")))

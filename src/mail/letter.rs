@@ -247,6 +247,47 @@ impl Letter {
         )
     }
 
+    /// The account has another username now; `details` say whether an admin did that.
+    #[must_use]
+    pub fn username_changed(service: &str, at: OffsetDateTime, details: &Value) -> Self {
+        let by = if details["by_admin"] == true { " by an administrator" } else { "" };
+        let not_me = match by {
+            "" => {
+                "If this was not you, change your password at once. That logs out every other session and revokes every API token. Then change the username back."
+            }
+            _ => "If you did not expect this, ask those who run the service.",
+        };
+        Self::notice(
+            "Your username was changed",
+            [
+                format!("The username of your account at {service} was changed{by} on {}.", moment(at)),
+                "The old username no longer works for logging in. It stays reserved for your account for 30 days.".to_owned(),
+                not_me.to_owned(),
+            ],
+        )
+    }
+
+    /// An API token was created; `details` hold its scopes and its end. Not its name, which an intruder may have chosen.
+    #[must_use]
+    pub fn token_created(service: &str, at: OffsetDateTime, details: &Value) -> Self {
+        let scopes = details["scopes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let scopes: Vec<_> = scopes.iter().filter_map(Value::as_str).collect();
+        let expires_at = details["expires_at"].as_i64();
+        let end = expires_at.and_then(|end| OffsetDateTime::from_unix_timestamp(end).ok());
+        let end = end.map_or_else(
+            || "It does not expire.".to_owned(),
+            |end| format!("It expires on {}.", moment(end)),
+        );
+        Self::notice(
+            "An API token was created",
+            [
+                format!("An API token for your account at {service} was created on {}.", moment(at)),
+                format!("Its scopes: {}. {end}", scopes.join(", ")),
+                "If this was not you, change your password at once. That logs out every other session and revokes every API token.".to_owned(),
+            ],
+        )
+    }
+
     /// To try whether mails arrive.
     #[must_use]
     pub fn test(service: &str) -> Self {

@@ -11,7 +11,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::account::{self, Actor};
+use crate::account::{self, AccountOwner, Actor};
 use crate::auth::{CurrentUser, FreshUser, LimitedUser};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -62,7 +62,8 @@ pub(super) async fn get_me(LimitedUser(current): LimitedUser) -> Json<User> {
 ///
 /// Another username or email address needs a recently authenticated session, since it is a way into the account.
 /// The service sends an email to the new address, which waits as `pending_email` until it is verified. The address
-/// that the account has ends the wait.
+/// that the account has ends the wait. The owner gets an email about both. A former username stays reserved for its
+/// owner for 30 days. Changes of one account are limited, also those that fail: 429 with the policy `writes`.
 #[utoipa::path(
     patch, path = "/me", tag = "me", request_body = UpdateMe,
     security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
@@ -75,11 +76,12 @@ pub(super) async fn update_me(
     Json(request): Json<UpdateMe>,
 ) -> Result<Json<User>> {
     let changes = request.check(vec![])?;
+    let owner = AccountOwner::changing(&current, &app).await?;
     if changes.username.is_some() || changes.email.is_some() {
         throttle::count_name(&app, &client).await?;
     }
     let mut transaction = store::begin(&app.pool).await?;
-    let (id, actor) = (current.user.id, Actor::Owner(&current, &app));
+    let (id, actor) = (current.user.id, Actor::Owner(owner));
     let user = account::update(&mut transaction, id, changes, actor, &client).await?;
     transaction.commit().await?;
     Ok(Json(user))
@@ -87,7 +89,8 @@ pub(super) async fn update_me(
 
 /// Delete your account
 ///
-/// Ends its sessions and tokens. The last active admin cannot be deleted.
+/// Revokes its sessions and API tokens. Its username stays reserved for 30 days, for nobody. The last active admin cannot
+/// be deleted.
 #[utoipa::path(
     delete, path = "/me", tag = "me", security(("cookie" = []), ("bearer" = [])),
     responses(
@@ -103,7 +106,7 @@ pub(super) async fn delete_me(
     let transport = current.live.session.transport;
     let current = CurrentUser::from(current);
     let mut transaction = store::begin(&app.pool).await?;
-    let (id, actor) = (current.user.id, Actor::Owner(&current, &app));
+    let (id, actor) = (current.user.id, Actor::Owner(AccountOwner::revoking(&current, &app)));
     account::delete(&mut transaction, id, actor, &client).await?;
     transaction.commit().await?;
     Ok(ended_session(&app, transport))

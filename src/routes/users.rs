@@ -26,6 +26,7 @@ use crate::routes::login::{Tokens, Wanted, hand_out};
 use crate::session;
 use crate::state::App;
 use crate::store;
+use crate::store::former_usernames;
 use crate::store::outbox::{self, MailKind, NewMail};
 use crate::store::sessions::{Session, Transport};
 use crate::store::users::{self, Filter, NewUser, Role, User};
@@ -247,7 +248,8 @@ async fn make_when_verified(
 ) -> Result<Response> {
     // Usernames are for all to see.
     if let Some(username) = &new.username
-        && users::has_username(&app.pool, username).await?
+        && (users::has_username(&app.pool, username).await?
+            || former_usernames::is_reserved(&app.pool, username, None).await?)
     {
         return Err(Error::UsernameTaken);
     }

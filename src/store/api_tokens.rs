@@ -152,6 +152,34 @@ async fn delete_with(
     .await
 }
 
+/// Deletes valid tokens of an account whose row is locked, those unused longest first, until `limit` are left, and
+/// returns how many. It deletes at most `most`.
+pub async fn delete_beyond(
+    db: impl PgExecutor<'_>,
+    user_id: Uuid,
+    limit: i64,
+    most: i64,
+) -> sqlx::Result<u64> {
+    sqlx::query!(
+        "delete from api_tokens where id = any(array(
+             select id from (
+                 select id, coalesce(last_used_at, created_at) as used_at from api_tokens
+                 where user_id = $1 and (expires_at is null or expires_at > now())
+                 order by used_at desc, id desc
+                 offset $2
+             ) beyond
+             order by used_at, id
+             limit $3
+         ))",
+        user_id,
+        limit,
+        most,
+    )
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
+}
+
 /// How many valid tokens an account has.
 pub async fn count_valid(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<i64> {
     sqlx::query_scalar!(

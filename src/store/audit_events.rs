@@ -142,9 +142,18 @@ pub async fn list(
 ) -> sqlx::Result<Vec<AuditEvent>> {
     sqlx::query_as!(
         AuditEvent,
-        "select id, at, kind, outcome, user_id, actor_id, session_id, host(ip) as ip, user_agent,
-             request_id, details
-         from audit_events
+        "select id, at, kind, outcome, user_id, actor_id, session_id,
+             case when shown then host(ip) end as ip,
+             case when shown then user_agent end as user_agent,
+             case when shown then request_id end as request_id,
+             details
+         from audit_events e
+         cross join lateral (
+             -- what is still to be removed of a deleted account is not shown
+             select not exists (
+                 select from anonymizations a where a.user_id = coalesce(e.actor_id, e.user_id)
+             ) as shown
+         ) whether
          where ($1::uuid is null or user_id = $1)
              and ($2::text is null or kind = $2)
              and ($3::timestamptz is null or at >= $3)
@@ -159,17 +168,4 @@ pub async fn list(
     )
     .fetch_all(db)
     .await
-}
-
-/// Takes out of all events what is personal of an account that is being deleted: where its requests
-/// came from. The address of an admin who changed it is the admin's.
-pub async fn anonymize(db: impl PgExecutor<'_>, user_id: Uuid) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update audit_events set ip = null, user_agent = null, request_id = null
-         where actor_id = $1 or (user_id = $1 and actor_id is null)",
-        user_id,
-    )
-    .execute(db)
-    .await
-    .map(drop)
 }

@@ -27,6 +27,10 @@ pub enum Expiring {
     Outbox,
     /// By their age.
     Registrations,
+    /// A while after they expired: until then their owner sees them.
+    ApiTokens,
+    /// Usernames that are no longer reserved.
+    FormerUsernames,
 }
 
 /// Which rows of a table are to go.
@@ -78,7 +82,7 @@ macro_rules! delete {
 
 impl Expiring {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Sessions,
         Self::SessionRecords,
         Self::AuditEvents,
@@ -87,6 +91,8 @@ impl Expiring {
         Self::OneTimeTokens,
         Self::Outbox,
         Self::Registrations,
+        Self::ApiTokens,
+        Self::FormerUsernames,
     ];
 
     /// The table's name.
@@ -101,6 +107,8 @@ impl Expiring {
             Self::OneTimeTokens => "one_time_tokens",
             Self::Outbox => "outbox",
             Self::Registrations => "registrations",
+            Self::ApiTokens => "api_tokens",
+            Self::FormerUsernames => "former_usernames",
         }
     }
 
@@ -135,6 +143,10 @@ impl Expiring {
             Self::OneTimeTokens => delete!(connection, batch, "one_time_tokens", "expires_at"),
             Self::Outbox => delete!(connection, batch, "outbox", "created_at"),
             Self::Registrations => delete!(connection, batch, "registrations", "created_at"),
+            Self::ApiTokens => delete!(connection, batch, "api_tokens", "expires_at"),
+            Self::FormerUsernames => {
+                delete!(connection, batch, "former_usernames", "reserved_until")
+            }
         })
     }
 }

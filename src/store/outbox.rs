@@ -35,11 +35,15 @@ pub enum MailKind {
     AccountLocked,
     /// A login by an emailed code has revoked all other access.
     AccessReset,
+    /// The account has another username now, or none.
+    UsernameChanged,
+    /// An API token was created.
+    TokenCreated,
 }
 
 impl MailKind {
     /// Every kind.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::LogIn,
@@ -49,6 +53,8 @@ impl MailKind {
         Self::EmailChanged,
         Self::AccountLocked,
         Self::AccessReset,
+        Self::UsernameChanged,
+        Self::TokenCreated,
     ];
 
     /// Its name.
@@ -64,6 +70,8 @@ impl MailKind {
             Self::EmailChanged => "email_changed",
             Self::AccountLocked => "account_locked",
             Self::AccessReset => "access_reset",
+            Self::UsernameChanged => "username_changed",
+            Self::TokenCreated => "token_created",
         }
     }
 }

@@ -4,6 +4,9 @@ use sqlx::PgConnection;
 
 /// Deletes the records with these (hashed) ids.
 pub async fn delete(connection: &mut PgConnection, ids: &[String]) -> sqlx::Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
     sqlx::query!("delete from session_records where id = any($1)", ids)
         .execute(connection)
         .await

@@ -271,6 +271,38 @@ pub async fn delete(connection: &mut PgConnection, owned: Owned) -> sqlx::Result
     Ok(!ended.is_empty())
 }
 
+/// Deletes live sessions of an account whose row is locked, those unused longest first, until `limit` are left, and
+/// returns how many. It keeps `but`, which counts, and deletes at most `most`.
+pub async fn delete_beyond(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    but: Option<Uuid>,
+    limit: i64,
+    most: i64,
+) -> sqlx::Result<usize> {
+    let deleted = sqlx::query_scalar!(
+        "delete from sessions where id = any(array(
+             select id from (
+                 select id, last_seen_at from sessions
+                 where user_id = $1 and expires_at > now() and id is distinct from $2
+                 order by last_seen_at desc, id desc
+                 offset $3
+             ) beyond
+             order by last_seen_at, id
+             limit $4
+         ))
+         returning record_id",
+        user_id,
+        but,
+        limit - i64::from(but.is_some()),
+        most,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    session_records::delete(connection, &deleted).await?;
+    Ok(deleted.len())
+}
+
 /// Ends every session of an account whose row is locked, but for one, and returns how many.
 pub async fn delete_all(
     connection: &mut PgConnection,

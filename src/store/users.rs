@@ -35,7 +35,7 @@ pub use self::email::{
     drop_pending_email, find_id_by_email, is_owner_proven, lock_active_by_email,
     take_pending_email, verify_email,
 };
-pub use self::list::{Filter, list};
+pub use self::list::{Filter, Stretch, find_beyond, list};
 pub use self::login::{
     Credentials, FIRST_CREDENTIAL_VERSION, find_credentials, find_credentials_of, lock_verified,
     record_login, record_login_by_mail, rehash,

@@ -141,6 +141,11 @@ pub(super) fn notice(kind: &str, owner: &[u8], rate: Rate) -> Bucket {
     bucket("notice", &[kind.as_bytes(), owner], rate)
 }
 
+/// The limit on the changes that an account makes to itself.
+pub(super) fn writes(config: &Config, user_id: Uuid) -> Bucket {
+    bucket("writes", &[user_id.as_bytes()], config.throttle_writes)
+}
+
 /// The limits on a client's networks. A backend of ours has none: it logs in many people.
 pub(super) fn networks(client: &Client, policy: &NetworkPolicy, rate: Rate) -> Vec<Bucket> {
     let of = |policy, network: String, rate| bucket(policy, &[network.as_bytes()], rate);

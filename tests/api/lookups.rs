@@ -54,6 +54,7 @@ async fn of_many_at_once_each_is_who_it_is() {
 
 #[tokio::test]
 async fn a_logout_counts_at_once_while_others_are_looked_up() {
+    // More logins than the default allows to one account.
     let app = TestApp::with(|config| config.throttle = Switch::Off).await;
     let other = app.user().await;
     let busy = vec![other.clone(); 32];

@@ -246,7 +246,13 @@ async fn what_was_swept_is_counted_by_its_table() {
     app.sql("insert into session_records values ('a', '', now() - interval '1 second'), ('b', '', now() - interval '1 second')").await;
     app.sweep().await;
     let series = series(&app).await;
-    for (table, rows) in [("sessions", 1.0), ("session_records", 2.0), ("audit_events", 0.0)] {
+    for (table, rows) in [
+        ("sessions", 1.0),
+        ("session_records", 2.0),
+        ("audit_events", 0.0),
+        ("api_tokens", 0.0),
+        ("former_usernames", 0.0),
+    ] {
         let name = format!(r#"portcullis_swept_rows_total{{table="{table}"}}"#);
         assert_eq!(series.of(&name), rows, "{table}");
     }

@@ -1,11 +1,17 @@
 //! `/me/tokens`, and what API tokens may do.
 
+use portcullis::config::{Config, Rate};
 use reqwest::Method;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::{Answer, TestApp};
+
+/// More changes than the default allows to one account.
+fn many_writes(config: &mut Config) {
+    config.throttle_writes = Rate::parse("1000/1m").unwrap();
+}
 
 #[tokio::test]
 async fn a_token_is_shown_once_and_works_until_it_is_ended() {
@@ -169,7 +175,7 @@ async fn its_use_is_written_down_once_a_minute() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_token_comes_of_a_session_that_was_just_ended() {
-    let app = TestApp::start().await;
+    let app = TestApp::with(many_writes).await;
     let replica = app.replica().await;
     let user = app.user().await;
     let (mut made, mut refused) = (0, 0);
@@ -218,7 +224,7 @@ async fn a_token_expires_after_a_year_unless_the_request_says_otherwise() {
 
 #[tokio::test]
 async fn an_account_has_at_most_fifty_valid_tokens_however_many_requests_come_at_once() {
-    let app = TestApp::start().await;
+    let app = TestApp::with(many_writes).await;
     let replica = app.replica().await;
     let user = app.user().await;
     let requests: Vec<_> = (0..60)

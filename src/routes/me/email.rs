@@ -3,12 +3,13 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 
+use crate::account::{self, AccountOwner};
 use crate::auth::CurrentUser;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::problem_examples::{problems, rate_limited};
 use crate::state::App;
-use crate::{account, store};
+use crate::store;
 
 problems!(VerifyProblems: Error::NothingToVerify, rate_limited());
 
@@ -26,8 +27,9 @@ pub(crate) async fn request_verification(
     client: Client,
     current: CurrentUser,
 ) -> Result<StatusCode> {
+    let owner = AccountOwner::changing(&current, &app).await?;
     let mut transaction = store::begin(&app.pool).await?;
-    account::ask_to_verify(&mut transaction, &current, &app, &client).await?;
+    account::ask_to_verify(&mut transaction, owner, &client).await?;
     transaction.commit().await?;
     Ok(StatusCode::ACCEPTED)
 }

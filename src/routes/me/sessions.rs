@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::account::{self, Actor};
+use crate::account::{self, AccountOwner, Actor};
 use crate::auth::{CurrentSession, CurrentUser, FreshUser};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -79,7 +79,8 @@ pub(crate) async fn revoke_my_session(
     if id != own {
         current.require_fresh(&app)?;
     }
-    let (owned, actor) = (Owned { id, user_id: current.user.id }, Actor::Owner(&current, &app));
+    let owned = Owned { id, user_id: current.user.id };
+    let actor = Actor::Owner(AccountOwner::revoking(&current, &app));
     let mut transaction = store::begin(&app.pool).await?;
     if !account::end_session(&mut transaction, owned, actor, &client).await? {
         return Err(Error::NotFound);
@@ -108,7 +109,8 @@ pub(crate) async fn revoke_my_sessions(
     let all = matches!(query.include, Some(Include::Current));
     let (own, transport) = (current.live.session.id, current.live.session.transport);
     let current = CurrentUser::from(current);
-    let (but, actor) = ((!all).then_some(own), Actor::Owner(&current, &app));
+    let (but, actor) =
+        ((!all).then_some(own), Actor::Owner(AccountOwner::revoking(&current, &app)));
     let mut transaction = store::begin(&app.pool).await?;
     account::end_sessions(&mut transaction, current.user.id, but, actor, &client).await?;
     transaction.commit().await?;

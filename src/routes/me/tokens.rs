@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::account::{self, Actor};
+use crate::account::{self, AccountOwner, Actor};
 use crate::auth::{CurrentSession, CurrentUser, FreshUser};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::extract::{Json, Path, Query, words};
 use crate::names;
 use crate::page::{Page, PageQuery};
 use crate::problem::FieldError;
-use crate::problem_examples::problems;
+use crate::problem_examples::{problems, rate_limited};
 use crate::state::App;
 use crate::store;
 use crate::store::api_tokens::{self, ApiToken, NewApiToken, Scope};
@@ -56,7 +56,7 @@ pub(crate) struct NewToken {
     token: String,
 }
 
-problems!(CreateTokenProblems: Error::SessionRequired, Error::Forbidden, Error::ReauthenticationRequired(900), Error::TooManyTokens(account::MOST_TOKENS));
+problems!(CreateTokenProblems: Error::SessionRequired, Error::Forbidden, Error::ReauthenticationRequired(900), Error::TooManyTokens(account::MOST_TOKENS), rate_limited());
 problems!(TokenProblems: Error::SessionRequired);
 
 /// List your API tokens
@@ -80,7 +80,7 @@ pub(crate) async fn list_my_tokens(
 /// Make an API token
 ///
 /// The secret is in this answer only. Only admins may create a token with the scope `admin`. An account may have
-/// 50 tokens that have not expired.
+/// 50 tokens that have not expired. The owner gets an email. A token that has expired is deleted after 90 days.
 #[utoipa::path(
     post, path = "/me/tokens", tag = "me", request_body = CreateToken,
     security(("cookie" = []), ("bearer" = [])),
@@ -101,11 +101,12 @@ pub(crate) async fn create_my_token(
         None => Some(OffsetDateTime::now_utc() + LIFETIME),
     };
     let current = CurrentUser::from(current);
+    let owner = AccountOwner::changing(&current, &app).await?;
     let secret = ApiTokenSecret::generate();
     let (user_id, hash) = (current.user.id, secret.hash());
     let new = NewApiToken { user_id, name: &name, hash: &hash, scopes: &scopes, expires_at };
     let mut transaction = store::begin(&app.pool).await?;
-    let actor = Actor::Owner(&current, &app);
+    let actor = Actor::Owner(owner);
     let api_token = account::create_token(&mut transaction, &new, actor, &client).await?;
     transaction.commit().await?;
     let location = AppendHeaders([(header::LOCATION, format!("/me/tokens/{}", api_token.id))]);
@@ -128,7 +129,7 @@ pub(crate) async fn revoke_my_token(
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
     let current = CurrentUser::from(current);
-    let (user_id, actor) = (current.user.id, Actor::Owner(&current, &app));
+    let (user_id, actor) = (current.user.id, Actor::Owner(AccountOwner::revoking(&current, &app)));
     let mut transaction = store::begin(&app.pool).await?;
     account::revoke_token(&mut transaction, user_id, id, actor, &client).await?;
     transaction.commit().await?;

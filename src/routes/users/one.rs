@@ -76,6 +76,7 @@ pub(crate) async fn get_user(
 
 /// Change an account
 ///
+/// The owner gets an email about another username. An admin may assign a username that is reserved for another account.
 /// The last active admin can be neither demoted nor disabled. Admins change their own username, email address and
 /// password with `PATCH /me` and `PUT /me/password`.
 #[utoipa::path(
@@ -119,7 +120,8 @@ pub(crate) async fn update_user(
 
 /// Delete an account
 ///
-/// Ends its sessions and tokens. The last active admin cannot be deleted.
+/// Revokes its sessions and API tokens. Its username stays reserved for 30 days, but admins may assign it to another
+/// account. The last active admin cannot be deleted.
 #[utoipa::path(
     delete, path = "/users/{id}", tag = "users", params(("id" = Uuid, Path, description = "The account's id")),
     security(("cookie" = []), ("bearer" = []), ("api_key" = [])),

@@ -1,6 +1,7 @@
 //! Which accounts there are.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
 
 use super::{Role, User};
 use crate::page::Paging;
@@ -146,4 +147,43 @@ async fn search_index(
     )
     .fetch_all(connection)
     .await
+}
+
+/// A stretch of all accounts, by their ids.
+#[derive(Debug)]
+pub struct Stretch {
+    /// The last one of it.
+    pub last: Uuid,
+    /// Those with more live sessions or more valid API tokens than they may have.
+    pub beyond: Vec<Uuid>,
+}
+
+/// The next stretch after an account; `None` after the last one. Each account costs two look-ups in an index.
+pub async fn find_beyond(
+    db: impl PgExecutor<'_>,
+    after: Uuid,
+    sessions: i64,
+    api_tokens: i64,
+    limit: i64,
+) -> sqlx::Result<Option<Stretch>> {
+    let stretch = sqlx::query!(
+        r#"select (array_agg(id order by id desc))[1] as last,
+             coalesce(array_agg(id) filter (where
+                 exists (
+                     select from sessions where user_id = next.id and expires_at > now() offset $2
+                 )
+                 or exists (
+                     select from api_tokens
+                     where user_id = next.id and (expires_at is null or expires_at > now()) offset $3
+                 )
+             ), '{}') as "beyond!"
+         from (select id from users where id > $1 order by id limit $4) next"#,
+        after,
+        sessions,
+        api_tokens,
+        limit,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(stretch.last.map(|last| Stretch { last, beyond: stretch.beyond }))
 }
