@@ -56,8 +56,8 @@ pub async fn end_sessions(
     Ok(())
 }
 
-/// Ends whatever may let somebody use an account without its password: sessions, API tokens, known devices,
-/// emails that open it, and an address that waits to be verified. For admins.
+/// Revokes all access to an account but its password, for admins: sessions, API tokens, known devices, emails that
+/// open it, and an address that waits to be verified.
 ///
 /// # Errors
 /// `NotFound`, `Forbidden` for an admin who is none any more, those of the actor's credential, and those of the
