@@ -184,7 +184,11 @@ async fn no_token_comes_of_a_session_that_was_just_ended() {
         let tries: Vec<_> = (0..6)
             .map(|i| {
                 let client = if i % 2 == 0 { &app } else { &replica }.with_cookie(&secret);
-                tokio::spawn(async move { client.post("/me/tokens", json!({"name": "t"})).await })
+                tokio::spawn(async move {
+                    // One after another, so that some come too late however fast the machine is.
+                    tokio::time::sleep(Duration::from_millis(i * 3)).await;
+                    client.post("/me/tokens", json!({"name": "t"})).await
+                })
             })
             .collect();
         user.delete("/me/sessions?include=current").await.status(204);
