@@ -6,25 +6,23 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use tower::ServiceBuilder;
 use tower::util::MapResponseLayer;
-use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::parameters::Parameters;
-use crate::request_id::RequestId;
+use crate::request_id::{self, RequestId};
 use crate::state::App;
-use crate::{
-    body, cors, cross_origin, host, metrics, parameters, request_id, routes, security_headers,
-};
+use crate::{body, cors, cross_origin, host, metrics, routes, security_headers, supervise};
 
 /// Every address of the service, behind every layer. The last layer is the outermost: a request meets
 /// them from the bottom up.
+///
+/// Few layers do much each, since every one of them costs each request several allocations.
 pub fn router(app: App) -> Router {
     let (api, document) = routes::router().split_for_parts();
-    let parameters = (Parameters::of(&document), app.clone());
-    let api = api.layer(from_fn_with_state(parameters, parameters::layer));
     // Not behind CORS: a proxy asks forward-auth with the method and the headers of another request. CORS would
     // answer its OPTIONS with a 200, and the proxy would let them pass. Swagger UI is for our own origin.
     let (mut same_origin, _) = routes::forward_auth().split_for_parts();
@@ -33,12 +31,10 @@ pub fn router(app: App) -> Router {
         api = api.merge(routes::document());
         same_origin = same_origin.merge(routes::swagger_ui());
     }
-    let api = api
-        .layer(from_fn_with_state(app.clone(), body::layer))
-        .layer(from_fn_with_state(app.clone(), cross_origin::layer));
-    let cors = from_fn_with_state(cors::rules(&app.config), cors::layer);
-    let router = answering(api, &app).layer(cors).merge(answering(same_origin, &app));
-    let router = router.layer(from_fn_with_state(app.clone(), request_id::layer));
+    let checked = from_fn_with_state((app.clone(), Parameters::of(&document)), check_call);
+    let api = api.layer(ServiceBuilder::new().layer(cors::rules(&app.config)).layer(checked));
+    let same_origin = same_origin.layer(from_fn_with_state(app.clone(), respond));
+    let router = answering(api.merge(same_origin), &app);
     let router = match app.config.metrics_listen {
         Some(_) => router.layer(from_fn_with_state(app.metrics.answers.clone(), metrics::layer)),
         None => router,
@@ -46,21 +42,55 @@ pub fn router(app: App) -> Router {
     router.with_state(app)
 }
 
-/// Whatever happens is answered, and every error as a problem.
+/// Names each request, logs it, and answers each error with a problem.
 fn answering(router: Router<App>, app: &App) -> Router<App> {
-    router
-        .layer(from_fn(host::layer))
-        .layer(from_fn_with_state(app.clone(), time_out))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(write_problem))
-        .layer(MapResponseLayer::new(security_headers::of(&app.config)))
+    let headers = MapResponseLayer::new(security_headers::of(&app.config));
+    let layers = ServiceBuilder::new().layer(headers);
+    router.layer(layers.layer(from_fn_with_state(app.clone(), answer)))
 }
 
-/// The layer that writes the body of every error, its own as well as those that the router, the
-/// body limit or a foreign service answers without one.
-async fn write_problem(request: Request, next: Next) -> Response {
-    let request_id = RequestId::of(&request);
-    let response = next.run(request).await;
+/// The outer layer of every address.
+async fn answer(State(app): State<App>, request: Request, next: Next) -> Response {
+    let answer = async |mut request: Request, id: &RequestId| {
+        let checked = host::check(&request).and_then(|()| cors::prepare(&mut request));
+        write_problem(or_reject(checked, next.run(request)).await, id)
+    };
+    request_id::name(&app, request, answer).await
+}
+
+/// The inner layer of the API's addresses.
+async fn check_call(
+    State((app, parameters)): State<(App, Parameters)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let checked = cross_origin::check(&request, &app.config);
+    let checked = checked.and_then(|()| parameters.check(&request, &app.config));
+    // Held until there is an answer.
+    let _reservation = body::reserve(&mut request, &app);
+    or_reject(checked, respond(State(app), request, next)).await
+}
+
+/// Runs a handler. It has an end in time, and a panic is an error.
+async fn respond(State(app): State<App>, request: Request, next: Next) -> Response {
+    let response = supervise::catch_panic(next.run(request));
+    match tokio::time::timeout(app.config.request_timeout, response).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => panicked(panic.as_ref()),
+        Err(_) => Error::Timeout.into_response(),
+    }
+}
+
+async fn or_reject(checked: Result<()>, response: impl Future<Output = Response>) -> Response {
+    match checked {
+        Ok(()) => response.await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Writes the body of every error, our own as well as those that the router or a foreign service answers
+/// without one.
+fn write_problem(response: Response, request_id: &RequestId) -> Response {
     if response.status().is_success()
         || response.status().is_redirection()
         || response.status().is_informational()
@@ -69,10 +99,10 @@ async fn write_problem(request: Request, next: Next) -> Response {
     }
     let (mut parts, _) = response.into_parts();
     let problem = match parts.extensions.remove::<Arc<Error>>() {
-        Some(error) => error.problem(&request_id),
+        Some(error) => error.problem(request_id.as_str()),
         None => {
             let error = Error::from_status(parts.status);
-            let problem = error.problem(&request_id);
+            let problem = error.problem(request_id.as_str());
             let (own, _) = error.into_response().into_parts();
             parts.status = own.status;
             parts.headers.extend(own.headers);
@@ -87,17 +117,8 @@ async fn write_problem(request: Request, next: Next) -> Response {
     response
 }
 
-async fn time_out(State(app): State<App>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(app.config.request_timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Error::Timeout.into_response(),
-    }
-}
-
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::internal(format!("panic: {}", text.unwrap_or("without a message"))).into_response()
+fn panicked(panic: &(dyn Any + Send)) -> Response {
+    Error::internal(format!("panic: {}", supervise::text_of(panic))).into_response()
 }
 
 #[cfg(test)]
@@ -119,9 +140,9 @@ mod tests {
         let config = Config::defaults().unwrap();
         let pool = crate::store::pool(PgConnectOptions::new_without_pgpass(), &config);
         let app = App::new(config, pool, Metrics::default());
-        let router = answering(Router::new().route("/panics", panics), &app);
-        let named = from_fn_with_state(app.clone(), request_id::layer);
-        let router = router.layer(named).with_state(app);
+        let router = Router::new().route("/panics", panics);
+        let router = router.layer(from_fn_with_state(app.clone(), respond));
+        let router = answering(router, &app).with_state(app);
         let request = Request::get("/panics").header("host", "x").body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

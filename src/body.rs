@@ -5,9 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::Request;
 use tokio::time::timeout;
 
 use crate::body_budget::Reservation;
@@ -23,17 +21,14 @@ const LIMIT: usize = 16 * 1024;
 const DISCARD: usize = 64 * 1024;
 const DISCARD_FOR: Duration = Duration::from_secs(1);
 
-/// The layer that returns what a body holds to the budget when the request has been answered or aborted.
-pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Next) -> Response {
+/// Begins to count what the body of a request holds, unless it has none, until the reservation is dropped.
+pub(crate) fn reserve(request: &mut Request, app: &App) -> Option<Reservation> {
     if request.body().is_end_stream() {
-        return next.run(request).await;
+        return None;
     }
-    let network = forwarded::network(&request, &app);
-    let reservation = app.bodies.reserve(network);
+    let reservation = app.bodies.reserve(forwarded::network(request, app));
     request.extensions_mut().insert(reservation.clone());
-    let response = next.run(request).await;
-    drop(reservation);
-    response
+    Some(reservation)
 }
 
 /// Reads the body of a request. Its head is dropped before.

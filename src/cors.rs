@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::middleware::Next;
-use axum::response::Response;
-use tower::{Layer as _, ServiceExt as _};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::rate_limit;
 use crate::request_id::X_REQUEST_ID;
-use crate::{host, rate_limit};
 
 /// How long browsers may remember a preflight's answer.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
@@ -41,24 +39,17 @@ pub(crate) fn rules(config: &Config) -> CorsLayer {
         .max_age(PREFLIGHT_MAX_AGE)
 }
 
-/// The layer that applies the rules. They answer every OPTIONS request with 200, so one to a path that does
-/// not exist, or without a valid host, does not reach them.
-pub(crate) async fn layer(
-    State(rules): State<CorsLayer>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Readies a request for the rules. They answer every OPTIONS request with 200, so one to a path that does not
+/// exist is rejected here.
+pub(crate) fn prepare(request: &mut Request) -> Result<()> {
     let is_known = request.extensions().get::<MatchedPath>().is_some();
-    if request.method() == Method::OPTIONS && !(is_known && host::check(&request).is_ok()) {
-        return next.run(request).await;
+    if request.method() == Method::OPTIONS && !is_known {
+        return Err(Error::NotFound);
     }
     // The rules repeat the origin in the answer. A copy, or it keeps all of the head in memory until then.
     if let Some(origin) = request.headers_mut().get_mut(header::ORIGIN) {
         *origin =
             HeaderValue::from_bytes(origin.as_bytes()).unwrap_or(HeaderValue::from_static("null"));
     }
-    match rules.layer(next).oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
+    Ok(())
 }

@@ -1,14 +1,11 @@
 //! Which pages may make a browser change something here (ASVS 3.5.1, CSRF and DNS rebinding).
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, Uri, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
 use url::{Host, Url};
 
 use crate::config::Config;
-use crate::error::Error;
-use crate::state::App;
+use crate::error::{Error, Result};
 use crate::{credential, host, telemetry};
 
 /// What to do about a page that this service serves under a name that it does not know.
@@ -19,11 +16,11 @@ pub(crate) const ANOTHER_ORIGIN: &str = "add it to PORTCULLIS_ALLOWED_ORIGINS";
 /// Characters of an origin that are reported.
 const ORIGIN_MAX: usize = 200;
 
-/// The layer that rejects unsafe requests from pages of origins that are not allowed.
-pub async fn layer(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Rejects unsafe requests from pages of origins that are not allowed.
+pub(crate) fn check(request: &Request, config: &Config) -> Result<()> {
     let (headers, uri) = (request.headers(), request.uri());
-    if request.method().is_safe() || allows(&app.config, headers, uri) {
-        return next.run(request).await;
+    if request.method().is_safe() || allows(config, headers, uri) {
+        return Ok(());
     }
     let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("?"));
     let is_same_host = origin.is_some_and(|origin| is_same(origin, host::of(headers, uri)));
@@ -31,7 +28,7 @@ pub async fn layer(State(app): State<App>, request: Request, next: Next) -> Resp
     let remedy = if is_same_host { OPENED_BY_ANOTHER_NAME } else { ANOTHER_ORIGIN };
     let host = host::of(headers, uri).map(telemetry::start_of);
     tracing::warn!(origin, host, "cross-origin request rejected; if the origin is yours, {remedy}");
-    Error::CrossOriginRejected { origin, remedy }.into_response()
+    Err(Error::CrossOriginRejected { origin, remedy })
 }
 
 /// Whether a browser could not have been made to send this request by a page of an origin that is not allowed.

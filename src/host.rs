@@ -4,18 +4,8 @@ use std::net::Ipv6Addr;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, Uri, Version, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
 
 use crate::error::{Error, Result};
-
-/// The layer that rejects requests whose host is missing, ambiguous or invalid.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
-    match check(&request) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
-}
 
 /// Checks what RFC 9112 §3.2 leaves to the server: HTTP/1.1 needs one valid `Host`, HTTP/1.0 may have one.
 pub(crate) fn check(request: &Request) -> Result<()> {

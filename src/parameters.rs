@@ -4,17 +4,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
 use url::form_urlencoded;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
+use crate::config::Config;
 use crate::credential;
-use crate::error::Error;
-use crate::state::App;
+use crate::error::{Error, Result};
 
 /// Links in mails: those that pass them on append parameters of their own.
 const FOR_PEOPLE: [&str; 2] = ["/password/reset", "/email/verify"];
@@ -41,7 +39,15 @@ impl Parameters {
         Self(Arc::new(paths.collect()))
     }
 
-    fn unknown(&self, request: &Request, app: &App) -> Option<String> {
+    /// Rejects a request with an unknown parameter (422).
+    pub(crate) fn check(&self, request: &Request, config: &Config) -> Result<()> {
+        match self.unknown(request, config) {
+            Some(name) => Err(Error::invalid(&name, "unknown", "is not known here")),
+            None => Ok(()),
+        }
+    }
+
+    fn unknown(&self, request: &Request, config: &Config) -> Option<String> {
         let query = request.uri().query()?;
         let path = request.extensions().get::<MatchedPath>()?;
         let method = match *request.method() {
@@ -54,21 +60,9 @@ impl Parameters {
         let known = self.0.get(path.as_str())?.get(method)?;
         form_urlencoded::parse(query.as_bytes())
             .map(|(name, _)| name)
-            .filter(|name| !(app.config.api_key_query.is_on() && name == credential::API_KEY))
+            .filter(|name| !(config.api_key_query.is_on() && name == credential::API_KEY))
             .find(|name| !known.contains(name.as_ref()))
             .map(|name| name.into_owned())
-    }
-}
-
-/// The layer that answers an unknown parameter with a 422.
-pub(crate) async fn layer(
-    State((parameters, app)): State<(Parameters, App)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match parameters.unknown(&request, &app) {
-        Some(name) => Error::invalid(&name, "unknown", "is not known here").into_response(),
-        None => next.run(request).await,
     }
 }
 

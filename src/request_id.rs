@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::Response;
 use tracing::field::{Empty, display};
 use tracing::{Instrument as _, Span};
@@ -23,11 +22,6 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The id that `layer` gave this request.
-    pub(crate) fn of(request: &Request) -> String {
-        request.extensions().get::<Self>().map(Self::as_str).unwrap_or_default().to_owned()
-    }
-
     /// The id as text.
     pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
@@ -54,11 +48,15 @@ fn is_harmless(id: &HeaderValue) -> bool {
         && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
-/// The outermost layer: names the request, and logs one line when it has ended.
+/// Names a request, and logs one line when it has ended.
 ///
 /// The query is left out of the log: it may hold what is personal.
-pub async fn layer(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let id = RequestId::choose(&request, &app);
+pub(crate) async fn name(
+    app: &App,
+    mut request: Request,
+    answer: impl AsyncFnOnce(Request, &RequestId) -> Response,
+) -> Response {
+    let id = RequestId::choose(&request, app);
     request.extensions_mut().insert(id.clone());
     let trace = RequestTrace::begin(&request);
     // Whatever is logged names its request, down to errors alone.
@@ -79,10 +77,10 @@ pub async fn layer(State(app): State<App>, mut request: Request, next: Next) -> 
         start: Instant::now(),
         method: request.method().clone(),
         route: request.extensions().get().cloned(),
-        client: forwarded::client_address(&request, &app),
+        client: forwarded::client_address(&request, app),
         status: None,
     };
-    let mut response = next.run(request).instrument(spans.0).instrument(spans.1).await;
+    let mut response = answer(request, &id).instrument(spans.0).instrument(spans.1).await;
     line.status = Some(response.status());
     response.headers_mut().insert(X_REQUEST_ID, id.0);
     response

@@ -1,5 +1,7 @@
 //! The headers by which browsers protect what we answer (ASVS 3.4).
 
+use std::sync::Arc;
+
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 
@@ -46,8 +48,10 @@ pub fn of_swagger_ui() -> impl Fn(Response) -> Response + Clone + Send + Sync + 
 fn add(
     headers: Vec<(HeaderName, &'static str)>,
 ) -> impl Fn(Response) -> Response + Clone + Send + Sync + 'static {
+    // Shared: the layer is cloned for each request.
+    let headers: Arc<[_]> = headers.into();
     move |mut response| {
-        for (name, value) in &headers {
+        for (name, value) in headers.iter() {
             let present = response.headers_mut().entry(name);
             present.or_insert(HeaderValue::from_static(value));
         }

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -97,6 +98,15 @@ pub async fn supervise<F: Future<Output = ()>>(
 
 /// Runs one piece of a task's work. Logs and counts a panic, and returns whether there was none.
 pub(crate) async fn catch(task: Task, panics: &Panics, work: impl Future<Output = ()>) -> bool {
+    let outcome = catch_panic(work).await;
+    if let Err(panic) = &outcome {
+        report(task, panics, panic.as_ref());
+    }
+    outcome.is_ok()
+}
+
+/// Runs work to its end, or to its panic.
+pub(crate) async fn catch_panic<T>(work: impl Future<Output = T>) -> thread::Result<T> {
     let mut work = pin!(work);
     let outcome = poll_fn(|context| {
         // After a panic the work is never polled again, and nothing else sees what it left behind.
@@ -105,22 +115,21 @@ pub(crate) async fn catch(task: Task, panics: &Panics, work: impl Future<Output 
             Err(panic) => Poll::Ready(Err(panic)),
         }
     });
-    match outcome.await {
-        Ok(()) => true,
-        Err(panic) => {
-            report(task, panics, panic.as_ref());
-            false
-        }
-    }
+    outcome.await
 }
 
 /// Logs and counts a panic.
 pub(crate) fn report(task: Task, panics: &Panics, panic: &(dyn Any + Send)) {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let panic = text.unwrap_or("without a message");
+    let panic = text_of(panic);
     tracing::error!(task = task.as_str(), panic, "a background task panicked and is restarted");
     panics.count(task);
+}
+
+/// What a panic says.
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a message")
 }
 
 #[cfg(test)]
