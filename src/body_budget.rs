@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::error::{Error, Result};
 
@@ -19,7 +20,10 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// The bytes that bodies hold, of all requests and by network.
 #[derive(Clone, Debug, Default)]
-pub struct BodyBudget(Arc<Mutex<Held>>);
+pub struct BodyBudget {
+    held: Arc<Mutex<Held>>,
+    rejected: Counter,
+}
 
 #[derive(Debug, Default)]
 struct Held {
@@ -40,6 +44,12 @@ struct Part {
 }
 
 impl BodyBudget {
+    /// An empty budget, which counts the requests that it rejects.
+    #[must_use]
+    pub fn new(rejected: Counter) -> Self {
+        Self { rejected, ..Self::default() }
+    }
+
     /// Nothing yet, for a client of this network; without one only the whole budget counts.
     pub(crate) fn reserve(&self, network: Option<IpNet>) -> Reservation {
         Reservation(Arc::new(Part { budget: self.clone(), network, bytes: AtomicUsize::new(0) }))
@@ -53,7 +63,7 @@ impl BodyBudget {
 
     fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
         // Nothing in a change panics half-way.
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -70,6 +80,7 @@ impl Reservation {
             let is_over_share = of_network.as_ref().is_some_and(|held| **held + more > SHARE);
             if is_over_share || held.total + more > BUDGET {
                 held.warn(is_over_share.then_some(*network).flatten());
+                budget.rejected.inc();
                 return Err(Error::TooManyBodies);
             }
             if let Some(of_network) = of_network {

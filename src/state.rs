@@ -51,15 +51,16 @@ impl App {
     #[must_use]
     pub fn new(config: Config, pool: PgPool, metrics: Metrics) -> Self {
         let by = by_use(&config);
+        let hasher = Hasher::new(&config);
         let reserve = Reserve::new(&pool, &config, &metrics);
         Self(Arc::new(Shared {
-            hasher: Hasher::new(&config),
+            bodies: BodyBudget::new(hasher.metrics().shed()),
+            hasher,
             records: Records::new(pool.clone()),
             lookups: Lookups::new(&reserve, by, &metrics.panics),
             reserve,
             touches: Touches::new(&pool, by, &metrics.panics),
             cookies: Cookies::new(&config),
-            bodies: BodyBudget::default(),
             metrics: Arc::new(metrics),
             config: Arc::new(config),
             pool,

@@ -46,9 +46,15 @@ impl Hashing {
         done
     }
 
-    /// Counts somebody who is refused, since there is too much to do.
+    /// Counts a request that is rejected because there is too much to hash.
     pub fn count_shed(&self) {
         self.shed.inc();
+    }
+
+    /// The counter of requests that are rejected with 503 `busy`, to count those with other reasons.
+    #[must_use]
+    pub fn shed(&self) -> Counter {
+        self.shed.clone()
     }
 }
 

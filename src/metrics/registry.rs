@@ -64,7 +64,7 @@ pub fn registry(metrics: &Metrics, hashing: &Hashing, pool: PgPool, reserve: Res
     );
     own.register(
         "shed",
-        "Requests that were refused since there was too much to hash",
+        "Requests rejected with 503 busy: too much to hash, or too many bodies in progress",
         hashing.shed.clone(),
     );
     own.register(

@@ -129,6 +129,7 @@ async fn a_network_that_holds_bodies_back_is_told_busy_and_others_are_not() {
     let held = hold(&app, TOO_MANY, "x-forwarded-for: 203.0.113.1\r\n").await;
     let answer = eventually(&from("203.0.113.200"), 503).await.problem(503, "busy");
     assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(app.state.hasher.metrics().shed().get() > 0);
     let login = json!({"identifier": "nobody", "password": PASSWORD});
     for other in ["198.51.100.1", "2001:db8::1"] {
         from(other).post("/login", login.clone()).await.problem(401, "invalid_credentials");
