@@ -85,7 +85,7 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_SESSION_LIFETIME", value_name = "DURATION", default_value = "7d", value_parser = values::duration)]
     pub session_lifetime: Duration,
 
-    /// How long a remembered session stands
+    /// How long a remembered session lasts; a login by token is remembered by default
     #[arg(long, env = "PORTCULLIS_REMEMBER_FOR", value_name = "DURATION", default_value = "30d", value_parser = values::duration)]
     pub remember_for: Duration,
 
@@ -122,11 +122,11 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_API_KEY_QUERY", value_name = "SWITCH", default_value = "off")]
     pub api_key_query: Switch,
 
-    /// Whether guessing is limited; off for load tests, and behind another limiter
+    /// Whether rate limits apply; off for load tests, and behind another limiter
     #[arg(long, env = "PORTCULLIS_THROTTLE", value_name = "SWITCH", default_value = "on")]
     pub throttle: Switch,
 
-    /// How many wrong passwords, or mailed codes, are taken for one name, and from one client that its account knows
+    /// Wrong passwords for one name, wrong codes for one request for a login code or one address, and both from one client that the account knows
     #[arg(long, env = "PORTCULLIS_THROTTLE_ACCOUNT", value_name = "RATE", default_value = "10/10m", value_parser = Rate::parse)]
     pub throttle_account: Rate,
 
@@ -142,7 +142,7 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_THROTTLE_REGISTRATION", value_name = "RATE", default_value = "50/1h", value_parser = Rate::parse)]
     pub throttle_registration: Rate,
 
-    /// How many correct passwords one account accepts at login; by Basic, twenty times as many
+    /// Correct passwords that one account accepts at login, from all unknown clients and from each known one; by Basic, twenty times as many
     #[arg(long, env = "PORTCULLIS_THROTTLE_LOGINS", value_name = "RATE", default_value = "30/10m", value_parser = Rate::parse)]
     pub throttle_logins: Rate,
 
@@ -192,11 +192,11 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_VERIFY_URL", value_name = "URL", value_parser = values::page)]
     pub verify_url: Option<Url>,
 
-    /// The frontend's page to log in; whom a reverse proxy does not let pass is led there with ?return_to=
+    /// The frontend's page to log in; reverse proxies redirect unauthenticated users there with ?return_to=
     #[arg(long, env = "PORTCULLIS_LOGIN_URL", value_name = "URL", value_parser = values::page)]
     pub login_url: Option<Url>,
 
-    /// How many mails of one kind may be asked for to one address
+    /// Emails of one kind that may be requested to one address, and notices of one kind to one account
     #[arg(long, env = "PORTCULLIS_THROTTLE_MAIL", value_name = "RATE", default_value = "5/1h", value_parser = Rate::parse)]
     pub throttle_mail: Rate,
 
@@ -264,11 +264,13 @@ Secrets, as environment variables only:
   PORTCULLIS_ADMIN_PASSWORD  The password of the first admin; unset, the start generates one and shows it once
   PORTCULLIS_SMTP_URL        The server that takes mails: smtp+starttls://, smtps:// or, without TLS, smtp://, each
                              user:password@host:port; unset, mails go to mail/*.eml in the data directory (not with https)
+  PORTCULLIS_SUPERUSER_URL   A PostgreSQL superuser, for `portcullis migrate --own` alone; the service does not read it
 
 Each secret may be in a file instead, such as a Docker or Kubernetes secret. Its path is then in:
   DATABASE_URL_FILE
   PORTCULLIS_ADMIN_PASSWORD_FILE
   PORTCULLIS_SMTP_URL_FILE
+  PORTCULLIS_SUPERUSER_URL_FILE
 
 Traces go by OTLP to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, as OpenTelemetry's other variables say.
 

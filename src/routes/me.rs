@@ -49,7 +49,7 @@ problems!(DeleteProblems: Error::SessionRequired, Error::ReauthenticationRequire
 
 /// The current user
 ///
-/// Whoever the credential belongs to. One query.
+/// Returns the authenticated user.
 #[utoipa::path(
     get, path = "/me", tag = "me", security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
     responses((status = OK, body = User)),

@@ -117,7 +117,7 @@ problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 ///
 /// Anyone may register while registration is open, and is logged in at once, unless the service wants
 /// addresses verified first. An admin makes accounts at any time, with a fresh session or a token with
-/// the scope `admin`, with a `role`, and stays who they are. Whoever gives an email address is mailed.
+/// the scope `admin`, with a `role`, and stays who they are. Sends a verification email if the request has an address.
 /// Where the service does not tell which addresses are taken, a registration with one is a 202, and the
 /// account is made when the address is verified.
 #[utoipa::path(

@@ -373,7 +373,7 @@ fn the_help_is_the_reference_of_all_settings_and_shows_no_secret() {
         (name.starts_with("PORTCULLIS_") || name == "DATABASE_URL").then_some(name)
     });
     let names: std::collections::BTreeSet<_> = names.collect();
-    assert_eq!(names.len(), 56, "{names:?}");
+    assert_eq!(names.len(), 58, "{names:?}");
     for name in names {
         assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
     }

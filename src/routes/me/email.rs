@@ -16,7 +16,8 @@ problems!(VerifyProblems: Error::NothingToVerify, rate_limited());
 /// Send the mail that verifies your address again
 ///
 /// To the address that is pending, or else to the account's own, if that is not verified yet or was verified without a
-/// session or device secret of the account.
+/// session or device secret of the account. Changes of one account are limited, also those that fail: 429 with the
+/// policy `writes`. Emails to one address and from one network are limited too.
 #[utoipa::path(
     post, path = "/me/email/verify", tag = "me",
     security(("cookie" = []), ("bearer" = []), ("api_key" = [])),

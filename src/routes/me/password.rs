@@ -60,9 +60,10 @@ const NEW_PASSWORD: &str = "new_password";
 
 problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, rate_limited(), Error::Busy);
 
-/// Give the password again
+/// Re-authenticate
 ///
-/// Makes the session fresh, and gives it a new secret in the place of the old one.
+/// Checks the password. The session then counts as recently authenticated, and gets a new secret that replaces the
+/// old one.
 #[utoipa::path(
     post, path = "/me/reauthenticate", tag = "me", request_body = Reauthenticate,
     security(("cookie" = []), ("bearer" = [])),

@@ -61,8 +61,8 @@ pub(crate) async fn list_my_sessions(
 
 /// End one of your sessions
 ///
-/// It opens nothing any more with the very next request, on every replica. Another session than the current one
-/// needs a recently authenticated session.
+/// The session is invalid from the next request, on every replica. Revoking another session than the current one
+/// needs a recently authenticated session. An email address that waits to be verified is dropped.
 #[utoipa::path(
     delete, path = "/me/sessions/{id}", tag = "me", params(("id" = Uuid, Path, description = "The session's id")),
     security(("cookie" = []), ("bearer" = [])),
@@ -94,7 +94,9 @@ pub(crate) async fn revoke_my_session(
 
 /// End your sessions
 ///
-/// All but the current one, or, with `?include=current`, all. API tokens stay valid.
+/// Revokes all but the current one, or, with `?include=current`, all. Needs a recently authenticated session. Also
+/// forgets every known device except the one that the request's cookie names, and drops an email address that waits
+/// to be verified. API tokens stay valid.
 #[utoipa::path(
     delete, path = "/me/sessions", tag = "me", params(RevokeSessions),
     security(("cookie" = []), ("bearer" = [])),

@@ -81,6 +81,7 @@ pub(crate) async fn list_my_tokens(
 ///
 /// The secret is in this answer only. Only admins may create a token with the scope `admin`. An account may have
 /// 50 tokens that have not expired. The owner gets an email. A token that has expired is deleted after 90 days.
+/// Changes of one account are limited, also those that fail: 429 with the policy `writes`.
 #[utoipa::path(
     post, path = "/me/tokens", tag = "me", request_body = CreateToken,
     security(("cookie" = []), ("bearer" = [])),
@@ -116,7 +117,7 @@ pub(crate) async fn create_my_token(
 
 /// End an API token
 ///
-/// It opens nothing any more with the very next request.
+/// The token is invalid from the next request, on every replica.
 #[utoipa::path(
     delete, path = "/me/tokens/{id}", tag = "me", params(("id" = Uuid, Path, description = "The token's id")),
     security(("cookie" = []), ("bearer" = [])),

@@ -79,6 +79,10 @@ pub(crate) async fn get_user(
 /// The owner gets an email about another username. An admin may assign a username that is reserved for another account.
 /// The last active admin can be neither demoted nor disabled. Admins change their own username, email address and
 /// password with `PATCH /me` and `PUT /me/password`.
+///
+/// A new password, or `is_active: false`, revokes all sessions and API tokens, forgets all known devices, and makes
+/// emailed links and codes invalid. Another role revokes all sessions; a demotion also revokes the API tokens with the
+/// scope `admin`. Another email address makes emailed links and codes invalid.
 #[utoipa::path(
     patch, path = "/users/{id}", tag = "users", params(("id" = Uuid, Path, description = "The account's id")),
     request_body = UpdateUser, security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
