@@ -149,6 +149,17 @@ impl Hasher {
         self.run(place, hash).await?
     }
 
+    /// The hash to store for a password that the service generated. It is random, so the policy is not asked: about one
+    /// of 20,000 random passwords counts as leaked by chance.
+    ///
+    /// # Errors
+    /// `Busy` when the turn does not come in time.
+    pub async fn hash_generated(&self, password: &SecretString) -> Result<String> {
+        let (place, cost, password) = (self.admit().await?, self.cost, password.clone());
+        let hash = move || hash::make(password.expose_secret(), cost).map_err(Error::internal);
+        self.run(place, hash).await?
+    }
+
     /// The hash of a code that was mailed. Slow, since a code has 40 bits; always the same for one salt,
     /// since it is looked for by its hash.
     ///
@@ -223,4 +234,22 @@ fn judge(password: &str, stored: Option<&str>, cost: u32) -> Result<Verdict> {
 #[must_use]
 pub fn imported(hash: &str, long_passwords: bool) -> Option<String> {
     hash::imported(hash, long_passwords)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_generated_password_that_counts_as_leaked_by_chance_is_hashed_all_the_same() {
+        let hasher = Hasher::new(&Config { bcrypt_cost: 4, ..Config::defaults().unwrap() });
+        let leaked = |_| Some(generate()).filter(|it| breached::contains(it.expose_secret()));
+        let password = (0..).find_map(leaked).unwrap();
+        let new = NewPassword { field: "password", password: &password, names: vec![] };
+        assert!(matches!(hasher.hash_new(new).await, Err(Error::ValidationFailed(_))));
+        let hash = hasher.hash_generated(&password).await.unwrap();
+        let place = hasher.admit().await.unwrap();
+        let verdict = hasher.verify(place, &password, Some(&hash)).await.unwrap();
+        assert!(matches!(verdict, Verdict::Right { rehashed: None }));
+    }
 }

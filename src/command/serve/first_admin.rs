@@ -69,15 +69,17 @@ pub(super) async fn create(app: &App, wanted: Option<NewUser>) -> Result<Admins,
         return Ok(Admins::Some);
     }
     let Some(admin) = wanted else { return Ok(Admins::None) };
-    let generated = match app.config.admin_password {
-        Some(_) => None,
-        None => Some(password::generate()),
+    let (hash, generated) = match &app.config.admin_password {
+        Some(password) => {
+            let new = NewPassword { field: ADMIN_PASSWORD, password, names: admin.names() };
+            (app.hasher.hash_new(new).await, None)
+        }
+        None => {
+            let password = password::generate();
+            (app.hasher.hash_generated(&password).await, Some(password))
+        }
     };
-    let Some(password) = generated.as_ref().or(app.config.admin_password.as_ref()) else {
-        return Ok(Admins::None);
-    };
-    let new = NewPassword { field: ADMIN_PASSWORD, password, names: admin.names() };
-    let hash = app.hasher.hash_new(new).await.map_err(refused)?;
+    let hash = hash.map_err(refused)?;
     let mut transaction = store::begin(&app.pool).await.map_err(told)?;
     let created = users::insert_first_admin(&mut transaction, &admin, &hash).await.map_err(told)?;
     let Some(created) = created else {

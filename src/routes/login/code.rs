@@ -18,7 +18,6 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, word};
 use crate::one_time::{Code, Proof};
-use crate::password::NewPassword;
 use crate::problem_examples::{problems, rate_limited};
 use crate::session::records::SessionId;
 use crate::session::{self, Begun};
@@ -203,8 +202,7 @@ impl VerifyLoginCode {
 /// The hash of a password that nobody knows.
 async fn unknown_password(app: &App, client: &Client) -> Result<String> {
     let password = SecretString::from(OneTimeSecret::generate().expose());
-    let new = NewPassword { field: "code", password: &password, names: vec![] };
-    app.hasher.for_client(client).hash_new(new).await
+    app.hasher.for_client(client).hash_generated(&password).await
 }
 
 /// Writes down that a code let nobody in, whether or not an account has the address.
