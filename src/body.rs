@@ -26,7 +26,7 @@ pub(crate) fn reserve(request: &mut Request, app: &App) -> Option<Reservation> {
     if request.body().is_end_stream() {
         return None;
     }
-    let reservation = app.bodies.reserve(forwarded::network(request, app));
+    let reservation = app.bodies.reserve(forwarded::site(request, app));
     request.extensions_mut().insert(reservation.clone());
     Some(reservation)
 }

@@ -66,7 +66,7 @@ impl Client {
     #[must_use]
     pub fn site(&self) -> Option<String> {
         let ip = self.ip.filter(IpAddr::is_ipv6)?;
-        IpNet::new(ip, 48).ok().map(|site| site.trunc().to_string())
+        site_of(ip).map(|site| site.to_string())
     }
 
     /// A label such as `Firefox on Linux` for the list of a person's sessions.
@@ -94,8 +94,16 @@ pub struct NewDevice {
 }
 
 /// The network that an address is in, /24 or /56.
-pub(crate) fn network_of(ip: IpAddr) -> Option<IpNet> {
-    let prefix = if ip.is_ipv4() { 24 } else { 56 };
+fn network_of(ip: IpAddr) -> Option<IpNet> {
+    around(ip, if ip.is_ipv4() { 24 } else { 56 })
+}
+
+/// What one person may have at most: a /24, or an IPv6 site, which is a /48.
+pub(crate) fn site_of(ip: IpAddr) -> Option<IpNet> {
+    around(ip, if ip.is_ipv4() { 24 } else { 48 })
+}
+
+fn around(ip: IpAddr, prefix: u8) -> Option<IpNet> {
     IpNet::new(ip, prefix).ok().map(|network| network.trunc())
 }
 

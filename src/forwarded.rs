@@ -42,10 +42,10 @@ pub(crate) fn client_address(request: &Request, app: &App) -> Option<IpAddr> {
     source(request.extensions(), request.headers(), app).0
 }
 
-/// The network of the client; none for a backend, which may call for many.
-pub(crate) fn network(request: &Request, app: &App) -> Option<IpNet> {
+/// The /24 or the IPv6 site (/48) of the client; none for a backend, which may call for many.
+pub(crate) fn site(request: &Request, app: &App) -> Option<IpNet> {
     let (ip, is_backend) = source(request.extensions(), request.headers(), app);
-    ip.filter(|_| !is_backend).and_then(client::network_of)
+    ip.filter(|_| !is_backend).and_then(client::site_of)
 }
 
 /// The address of the client, and whether it is a trusted one that forwards for nobody.

@@ -142,6 +142,16 @@ async fn a_network_that_holds_bodies_back_is_told_busy_and_others_are_not() {
     eventually(&from("203.0.113.200"), 401).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_networks_of_an_ipv6_site_share_the_memory_of_one() {
+    let app = TestApp::with(with_proxy).await;
+    let from = |ip: &str| app.anonymous().with("x-forwarded-for", ip);
+    let held = hold(&app, TOO_MANY, "x-forwarded-for: 2001:db8:1:100::1\r\n").await;
+    eventually(&from("2001:db8:1:200::1"), 503).await.problem(503, "busy");
+    eventually(&from("2001:db8:2:200::1"), 401).await;
+    drop(held);
+}
+
 /// Waits until the bodies in progress hold so much, or nothing.
 async fn until_held(app: &TestApp, bytes: usize) {
     let held = async {
