@@ -17,7 +17,7 @@ pub use self::email::{ask_to_verify, verify_email};
 pub use self::limits::trim;
 pub use self::owner::AccountOwner;
 pub use self::password::{
-    ChosenPassword, change_password, log_in_by_mail, reset_password, unchanged,
+    ChosenPassword, ResetPassword, change_password, log_in_by_mail, reset_password, unchanged,
 };
 pub use self::sessions::{end_session, end_sessions, lock_out};
 pub use self::tokens::{MOST_TOKENS, create_token, revoke_token, revoke_tokens};

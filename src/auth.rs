@@ -72,10 +72,15 @@ pub struct Admin(pub User);
 #[derive(Debug)]
 pub struct FreshAdmin(pub CurrentUser);
 
-/// The caller, if it is an admin who may change things. Anybody else counts as anonymous, with an invalid
-/// credential too. An admin whose credential does not suffice is rejected.
+/// The caller, if it is an admin who may change things. Anybody else counts as anonymous, also with an expired
+/// session: somebody with an old cookie may register. An admin whose credential does not suffice is rejected, and so
+/// is an invalid API token or Basic password, which a program chose to send.
 #[derive(Debug)]
 pub struct MaybeAdmin(pub Option<CurrentUser>);
+
+/// The caller's session, if the request names a valid one.
+#[derive(Debug)]
+pub struct MaybeSession(pub Option<CurrentSession>);
 
 /// The session that the request itself names, by a cookie or as a bearer token, whether or not it is valid. A login
 /// takes its place.
@@ -313,13 +318,32 @@ impl FromRequestParts<App> for MaybeAdmin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let is_chosen = matches!(
+            Credential::of(parts, app),
+            Credential::ApiToken(Some(_)) | Credential::Basic(Some(_))
+        );
         match CurrentUser::identify(parts, app).await {
             Ok(current) if current.user.role == Role::Admin => {
                 FreshAdmin::of(current, app).map(|FreshAdmin(current)| Self(Some(current)))
             }
             Ok(_) => Ok(Self(None)),
-            Err(error) if error.parts().0.is_client_error() => Ok(Self(None)),
+            Err(error) if error.parts().0.is_client_error() && !is_chosen => Ok(Self(None)),
             // Without the database, nobody knows whether this is an admin.
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl FromRequestParts<App> for MaybeSession {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        if !matches!(Credential::of(parts, app), Credential::Session(..)) {
+            return Ok(Self(None));
+        }
+        match CurrentUser::identify(parts, app).await.and_then(CurrentUser::into_session) {
+            Ok(session) => Ok(Self(Some(session))),
+            Err(error) if error.parts().0.is_client_error() => Ok(Self(None)),
             Err(error) => Err(error),
         }
     }

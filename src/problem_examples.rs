@@ -68,7 +68,6 @@ pub(crate) fn responses_of(examples: Examples) -> BTreeMap<String, RefOr<Respons
         let headers = match status.as_str() {
             "401" => vec![challenge],
             "403" if insufficient_scope => vec![challenge],
-            "401x" => vec![("www-authenticate", "A Bearer challenge (RFC 6750)")],
             "429" => vec![
                 retry_after,
                 (

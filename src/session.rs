@@ -28,7 +28,7 @@ use crate::store::credentials::Checked;
 use crate::store::outbox::MailKind;
 use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
 use crate::store::users::{self, User};
-use crate::store::{self, known_devices, outbox};
+use crate::store::{self, known_devices, outbox, registrations};
 use crate::{request_id, throttle};
 
 /// What a session is to be like.
@@ -116,6 +116,10 @@ pub async fn begin(
         let session = sessions::insert(&mut transaction, &new).await?;
         if let Some(replaced) = replaced {
             end_owned(&mut transaction, replaced, begin.client).await?;
+            let (user, devices) = (Some(replaced.user_id), begin.client.device_hashes());
+            if !devices.is_empty() {
+                known_devices::forget_unproven(&mut *transaction, user, Some(&devices)).await?;
+            }
         }
         make_room(&mut transaction, app, &session, user.id, begin.client).await?;
         let logged_in =
@@ -245,14 +249,26 @@ pub async fn end(app: &App, id: &SessionId, transport: Transport, client: &Clien
     Ok(transaction.commit().await?)
 }
 
+/// Forgets a client that logs out for all accounts whose address is not proven: the next person in a shared browser must
+/// not pass for the one who chose the password. There need not be a session: some registrations begin none.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget_unproven(app: &App, client: &Client) -> Result<()> {
+    let devices = client.device_hashes();
+    if devices.is_empty() {
+        return Ok(());
+    }
+    known_devices::forget_unproven(&app.pool, None, Some(&devices)).await?;
+    if app.config.registration_privacy.is_on() {
+        registrations::forget_client(&app.pool, &devices).await?;
+    }
+    Ok(())
+}
+
 /// Ends a session of an account whose row is locked, as a logout does.
 async fn end_owned(connection: &mut PgConnection, owned: Owned, client: &Client) -> Result<()> {
     if sessions::delete(&mut *connection, owned).await? {
-        // In a shared browser, the next person must not pass for the one who chose the password.
-        let devices = client.device_hashes();
-        if !devices.is_empty() {
-            known_devices::forget_unproven(&mut *connection, owned.user_id, &devices).await?;
-        }
         let logged_out = Event::new(Kind::LoggedOut, client).by_own(owned.user_id);
         logged_out.session(owned.id).record(connection).await?;
     }

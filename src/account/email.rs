@@ -8,17 +8,16 @@ use super::{AccountOwner, Actor, create, lock, on_names};
 use crate::audit::{Event, Kind};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::session::records::SessionId;
 use crate::store::credentials::{self, Checked};
 use crate::store::one_time_tokens::{self, Owner, Purpose, Token};
 use crate::store::outbox::{self, NewMail};
-use crate::store::sessions::{self, Transport};
 use crate::store::users::{self, User};
 use crate::store::{known_devices, registrations};
 use crate::throttle;
 
 /// Verifies an address by a mailed token: that of an account, its pending one, or that of a registration,
-/// whose account is created now. `session` is the session that the request names.
+/// whose account is created now. `session` is the session that the request names, if it was
+/// valid when the request began.
 ///
 /// The token proves that the client reads the mail of the address. Only a session or a device secret of
 /// the account proves that the same person chose the password: somebody may have registered with the
@@ -31,7 +30,7 @@ use crate::throttle;
 pub async fn verify_email(
     connection: &mut PgConnection,
     token: &Token,
-    session: Option<(SessionId, Transport)>,
+    session: Option<&Checked>,
     client: &Client,
 ) -> Result<bool> {
     let user_id = match token.owner {
@@ -69,17 +68,13 @@ pub async fn verify_email(
 async fn is_own_client(
     connection: &mut PgConnection,
     user_id: Uuid,
-    session: Option<(SessionId, Transport)>,
+    session: Option<&Checked>,
     client: &Client,
 ) -> Result<bool> {
-    if let Some((id, transport)) = session {
-        let record_id = id.record_id();
-        if let Some(owned) = sessions::find_owner(&mut *connection, &record_id, transport).await? {
-            let session = Checked::Session { id: owned.id, record_id };
-            if credentials::is_valid(&mut *connection, user_id, &session).await? {
-                return Ok(true);
-            }
-        }
+    if let Some(session) = session
+        && credentials::is_valid(&mut *connection, user_id, session).await?
+    {
+        return Ok(true);
     }
     Ok(known_devices::knows(connection, user_id, &client.device_hashes()).await?)
 }

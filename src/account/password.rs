@@ -26,6 +26,15 @@ pub struct ChosenPassword {
     pub keep_api_tokens: bool,
 }
 
+/// A new password of an account, by somebody who reads its mail.
+#[derive(Debug)]
+pub struct ResetPassword {
+    /// Its hash.
+    pub hash: String,
+    /// Whether it is the current password again.
+    pub is_unchanged: bool,
+}
+
 /// A password that had to be changed, and was not (ASVS 6.4.1).
 #[must_use]
 pub fn unchanged(field: &str) -> Error {
@@ -83,20 +92,22 @@ pub async fn change_password(
 /// sessions and API tokens: this is the way back into an account that somebody else has got into, or had
 /// made with another's address.
 ///
-/// `false` when the token does not stand any more.
+/// Returns `false` if the token is invalid by now.
 ///
 /// # Errors
-/// Those of the database.
+/// The password must change and does not, and those of the database.
 pub async fn reset_password(
     connection: &mut PgConnection,
     token: &Token,
-    hash: String,
+    new: ResetPassword,
     client: &Client,
 ) -> Result<bool> {
     let Owner::User(id) = token.owner else { return Ok(false) };
     let owner = users::lock_active_by_email(&mut *connection, &token.email).await?;
-    if owner.is_none_or(|owner| owner.id != id) {
-        return Ok(false);
+    let Some(owner) = owner.filter(|owner| owner.id == id) else { return Ok(false) };
+    // By the row that is locked: an admin may have asked for a new password since the request began.
+    if owner.must_change_password && new.is_unchanged {
+        return Err(unchanged("password"));
     }
     if !one_time_tokens::spend(connection, Purpose::ResetPassword, token).await? {
         return Ok(false);
@@ -107,7 +118,7 @@ pub async fn reset_password(
         false => vec![],
     };
     users::verify_email(&mut *connection, id, true).await?;
-    let user = set(connection, id, hash).await?;
+    let user = set(connection, id, new.hash).await?;
     let revoked = revoke_all(connection, id).await?;
     follow_new_password(connection, &user, &devices, &revoked).await?;
     throttle::reset_names(&mut *connection, &user).await?;

@@ -12,7 +12,8 @@ use crate::store::sessions::{self, Owned};
 use crate::store::{known_devices, users};
 
 /// Ends one session of an account; `false` when it has no such session. An address that waits to be verified is
-/// dropped: that session may have asked for it.
+/// dropped: that session may have asked for it. While the account's address is not proven, every device is
+/// forgotten: the session may be that of a shared browser.
 ///
 /// # Errors
 /// Those of the actor's credential, and those of the database.
@@ -26,6 +27,7 @@ pub async fn end_session(
     let ended = sessions::delete(&mut *connection, owned).await?;
     if ended {
         users::drop_pending_email(&mut *connection, owned.user_id).await?;
+        known_devices::forget_unproven(&mut *connection, Some(owned.user_id), None).await?;
         let revoked = event(Kind::SessionRevoked, client, owned.user_id, actor);
         revoked.session(owned.id).record(connection).await?;
     }
@@ -33,7 +35,8 @@ pub async fn end_session(
 }
 
 /// Ends every session of an account but one, and forgets every device that the account knows but the client's own. An
-/// address that waits to be verified is dropped, as by [`end_session`].
+/// address that waits to be verified is dropped, as by [`end_session`]. If all sessions end while the account's
+/// address is not proven, the client's own device is forgotten, too.
 ///
 /// # Errors
 /// Those of the actor's credential, and those of the database.
@@ -47,6 +50,9 @@ pub async fn end_sessions(
     lock(connection, user_id, actor, false).await?;
     let ended = sessions::delete_all(&mut *connection, user_id, but).await?;
     known_devices::forget(&mut *connection, user_id, &client.device_hashes()).await?;
+    if but.is_none() {
+        known_devices::forget_unproven(&mut *connection, Some(user_id), None).await?;
+    }
     // Also if none was left: the session that asked for the address may have logged out.
     users::drop_pending_email(&mut *connection, user_id).await?;
     if ended > 0 {

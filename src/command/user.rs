@@ -28,7 +28,7 @@ pub enum UserCommand {
     Create(Create),
     /// Make the accounts of another service, from a file with a JSON object a line
     Import(import::Import),
-    /// Give an account a new password, and end its sessions
+    /// Set the password of an account, and revoke its sessions and API tokens
     SetPassword {
         /// The account's username or email address
         account: String,
@@ -36,7 +36,7 @@ pub enum UserCommand {
         #[command(flatten)]
         source: PasswordSource,
     },
-    /// Keep an account from logging in, and end its sessions
+    /// Disable an account: nobody logs in, and its sessions and API tokens are revoked
     Disable {
         /// The account's username or email address
         account: String,
@@ -145,7 +145,7 @@ impl Task {
                 let hash = hash(hasher, &password, names).await?;
                 let changes = Changes { password_hash: Some(hash), ..Changes::default() };
                 change(pool, id, changes).await?;
-                Ok(format!("{account} has a new password, and is logged out everywhere"))
+                Ok(format!("{account} has a new password; all sessions and API tokens are revoked"))
             }
             Self::SetActive(account, is_active) => {
                 let changes = Changes { is_active: Some(is_active), ..Changes::default() };
@@ -153,7 +153,9 @@ impl Task {
                 Ok(match is_active {
                     true => format!("{account} may log in again"),
                     false => {
-                        format!("{account} may no longer log in, and is logged out everywhere")
+                        format!(
+                            "{account} may no longer log in; all sessions and API tokens are revoked"
+                        )
                     }
                 })
             }

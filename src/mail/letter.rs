@@ -145,13 +145,16 @@ impl Letter {
     /// The password was changed; `details` say how many sessions and API tokens that revoked.
     #[must_use]
     pub fn password_changed(service: &str, at: OffsetDateTime, details: &Value) -> Self {
-        let revoked = match details["api_tokens"].as_i64().unwrap_or_default() {
-            0 => "Every other session was logged out. No API token was revoked.".to_owned(),
-            1 => "Every other session was logged out, and 1 API token was revoked.".to_owned(),
-            count => {
-                format!("Every other session was logged out, and {count} API tokens were revoked.")
-            }
+        let count = |name: &str, one: &str, many: &str| match details[name].as_i64() {
+            None | Some(0) => format!("No {one} was"),
+            Some(1) => format!("1 {one} was"),
+            Some(count) => format!("{count} {many} were"),
         };
+        let revoked = format!(
+            "{} logged out. {} revoked. Links and codes from earlier emails no longer work.",
+            count("sessions", "other session", "other sessions"),
+            count("api_tokens", "API token", "API tokens"),
+        );
         Self::notice(
             "Your password was changed",
             [

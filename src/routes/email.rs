@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::auth::NamedSession;
+use crate::auth::{CurrentSession, MaybeSession};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::Json;
@@ -54,7 +54,7 @@ problems!(VerifyProblems: Error::EmailTaken, Error::UsernameTaken, rate_limited(
 pub(super) async fn verify_email(
     State(app): State<App>,
     mut client: Client,
-    NamedSession(session): NamedSession,
+    MaybeSession(session): MaybeSession,
     Json(request): Json<VerifyEmail>,
 ) -> Result<StatusCode> {
     know_by(&mut client, request.device_token.as_ref());
@@ -62,8 +62,9 @@ pub(super) async fn verify_email(
     let proof = Proof::read(token.as_ref(), email.as_deref(), code.as_ref())?;
     let found = proof.find(&app, &client, Purpose::VerifyEmail).await?;
     let token = found.ok_or_else(|| proof.refused())?;
+    let session = session.as_ref().map(CurrentSession::checked);
     let mut transaction = store::begin(&app.pool).await?;
-    if !account::verify_email(&mut transaction, &token, session, &client).await? {
+    if !account::verify_email(&mut transaction, &token, session.as_ref(), &client).await? {
         return Err(proof.refused());
     }
     transaction.commit().await?;

@@ -143,6 +143,7 @@ pub(super) async fn logout(
 ) -> Result<Response> {
     let (ended, transport) = match Credential::of(&request.into_parts().0, &app) {
         Credential::None | Credential::ApiToken(_) | Credential::Basic(_) => {
+            session::forget_unproven(&app, &client).await?;
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         Credential::Session(id, transport) => (vec![id], transport),
@@ -153,6 +154,7 @@ pub(super) async fn logout(
     let answer = ended_session(&app, transport);
     // A page that is left at once takes its request with it; the logout is to happen all the same.
     let end = async move {
+        session::forget_unproven(&app, &client).await?;
         for id in &ended {
             session::end(&app, id, transport, &client).await?;
         }

@@ -102,17 +102,17 @@ pub(super) async fn reset_password(
     let Owner::User(id) = token.owner else { return Err(proof.refused()) };
     let user = users::find(&app.pool, id).await?.ok_or_else(|| proof.refused())?;
     let hasher = app.hasher.for_client(&client);
-    if user.must_change_password {
-        let current = users::find_credentials_of(&app.pool, id).await?;
-        let current = current.as_ref().map(Credentials::hash);
-        let verdict = hasher.verify(hasher.admit().await?, password, current).await?;
-        if matches!(verdict, Verdict::Right { .. }) {
-            return Err(account::unchanged(field));
-        }
+    let current = users::find_credentials_of(&app.pool, id).await?;
+    let current = current.as_ref().map(Credentials::hash);
+    let verdict = hasher.verify(hasher.admit().await?, password, current).await?;
+    let is_unchanged = matches!(verdict, Verdict::Right { .. });
+    if user.must_change_password && is_unchanged {
+        return Err(account::unchanged(field));
     }
     let hash = hasher.hash_new(NewPassword { field, password, names: user.names() }).await?;
+    let new = account::ResetPassword { hash, is_unchanged };
     let mut transaction = store::begin(&app.pool).await?;
-    if !account::reset_password(&mut transaction, &token, hash, &client).await? {
+    if !account::reset_password(&mut transaction, &token, new, &client).await? {
         return Err(proof.refused());
     }
     transaction.commit().await?;

@@ -110,7 +110,7 @@ pub(super) struct ListUsers {
     is_active: Option<bool>,
 }
 
-problems!(CreateUserProblems: Error::SessionExpired, Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::PasswordChangeRequired, Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, rate_limited(), Error::Busy);
+problems!(CreateUserProblems: Error::SessionExpired, Error::InvalidToken, Error::ReauthenticationRequired(900), Error::SessionRequired, Error::InsufficientScope("admin"), Error::PasswordChangeRequired, Error::Forbidden, Error::RegistrationClosed, Error::UsernameTaken, Error::EmailTaken, rate_limited(), Error::Busy);
 problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 
 /// Register, or make an account as an admin

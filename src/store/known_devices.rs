@@ -120,15 +120,17 @@ pub async fn remember(
     Ok(remembered)
 }
 
-/// Forgets these clients of an account whose address is not known to be that of the person who chose the password.
+/// Forgets clients of accounts whose address is not known to be that of the person who chose the password: of one
+/// account or of all, and those with these hashes or all.
 pub async fn forget_unproven(
     db: impl PgExecutor<'_>,
-    user_id: Uuid,
-    hashes: &[Vec<u8>],
+    user_id: Option<Uuid>,
+    hashes: Option<&[Vec<u8>]>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "delete from known_devices d using users u
-         where d.user_id = $1 and d.hash = any($2) and u.id = d.user_id
+         where ($1::uuid is null or d.user_id = $1) and ($2::bytea[] is null or d.hash = any($2))
+             and u.id = d.user_id
              and u.email is not null and not (u.email_verified and u.password_proven)",
         user_id,
         hashes,

@@ -38,6 +38,14 @@ pub async fn insert(
     .await
 }
 
+/// Forgets which client registered, if it is one with these hashes.
+pub async fn forget_client(db: impl PgExecutor<'_>, hashes: &[Vec<u8>]) -> sqlx::Result<()> {
+    sqlx::query!("update registrations set device_hash = null where device_hash = any($1)", hashes)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
 /// Locks a registration, before its tokens: they go with it.
 pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Registration>> {
     let row = sqlx::query!(

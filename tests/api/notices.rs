@@ -62,6 +62,8 @@ async fn a_new_password_is_told_whoever_set_it() {
     alice.put("/me/password", change).await.status(200);
     app.deliver().await;
     assert_eq!(subjects(&mailbox, ALICE), ["Your password was changed"]);
+    let told = &mailbox.to(ALICE)[0].text;
+    assert!(told.contains("No other session was logged out. No API token was revoked."), "{told}");
     let admin = app.admin().await;
     let path = format!("/users/{}", alice.id());
     admin.patch(&path, json!({"password": "a third one of some length"})).await.ok();

@@ -31,7 +31,7 @@ enum Moment {
 
 /// For each event, what becomes of each credential in the order of [`Credential::ALL`]: `x` it is revoked, `-` it
 /// stays valid, `.` they exclude each other.
-const TABLE: [(Event, &str); 19] = [
+const TABLE: [(Event, &str); 22] = [
     (Event::Logout, "x x - - - - - - - -"),
     (Event::RevokeOne, "x x x x - - - - - x"),
     (Event::RevokeAll, "x x - - - x - - - x"),
@@ -45,12 +45,15 @@ const TABLE: [(Event, &str); 19] = [
     (Event::Disabled, "x x x x x x x x x x"),
     (Event::DisabledByOperator, "x x x x x x x x x x"),
     (Event::DisabledAndEnabled, "x x x x - x x x x x"),
-    (Event::Promoted, "x x - - - - - - - -"),
+    (Event::DisabledAndEnabledByOperator, "x x x x - x x x x x"),
+    (Event::Promoted, "x x - . - - - - - -"),
     (Event::Demoted, "x x - x - - - - - -"),
     (Event::Deleted, "x x x x x x x x x x"),
+    (Event::DeletedByOwner, "x x x x x x x x x x"),
     (Event::AddressChanged, "- - - - - - x x x ."),
     (Event::AddressChangedByAdmin, "- - - - - - x x x x"),
     (Event::UsernameChanged, "- - - - - - - - - -"),
+    (Event::UsernameChangedByAdmin, "- - - - - - - - - -"),
 ];
 
 /// Two instances over one database, with a mailbox and an admin.
@@ -93,8 +96,7 @@ async fn check(moment: Moment) {
             // A fresh session for the admin, so that no event is refused for its age.
             world.app.sql("update sessions set authenticated_at = now()").await;
             // Of the two changes the request meets the first one.
-            let is_between =
-                event == Event::DisabledAndEnabled && moment == Moment::WaitingForTheLock;
+            let is_between = event.is_undone() && moment == Moment::WaitingForTheLock;
             let is_revoked = cell == "x" || is_between;
             if let Err(why) = check_cell(&world, event, credential, moment, is_revoked).await {
                 wrong.push(format!("{credential:?} × {event:?} × {moment:?}: {why}"));
@@ -112,7 +114,7 @@ async fn check_cell(
     moment: Moment,
     is_revoked: bool,
 ) -> Result<(), String> {
-    let account = event::Account::create(world, event).await;
+    let account = event::Account::create(world, event, credential).await;
     let held = Held::obtain(world, &account, credential).await;
     let answer = match moment {
         Moment::Before => {
@@ -204,8 +206,8 @@ async fn every_documented_change_checks_the_caller_again_under_the_lock() {
     for call in request::changes() {
         for credential in [Credential::Cookie, Credential::AdminToken, Credential::Basic] {
             world.app.sql("update sessions set authenticated_at = now()").await;
-            let account = event::Account::create(&world, Event::Demoted).await;
-            let target = event::Account::create(&world, Event::Demoted).await;
+            let account = event::Account::create(&world, Event::Demoted, credential).await;
+            let target = event::Account::create(&world, Event::Demoted, credential).await;
             let held = Held::obtain(&world, &account, credential).await;
             let Some(held) = held.for_call(&call, &account, &target).await else { continue };
             // Where the credential does not suffice anyway, there is nothing to check again.

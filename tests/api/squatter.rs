@@ -301,6 +301,28 @@ async fn an_expired_session_proves_nothing() {
 }
 
 #[tokio::test]
+async fn a_session_past_its_absolute_end_proves_nothing() {
+    let mailbox = Mailbox::start().await;
+    let app = start(&mailbox, |config| {
+        config.remember_refresh = Switch::On;
+        config.remember_for = std::time::Duration::from_secs(24 * 60 * 60);
+        config.remember_max = std::time::Duration::from_secs(24 * 60 * 60);
+    });
+    let app = app.await;
+    let squatter = app.user_at(ALICE).await;
+    app.deliver().await;
+    // As a service with a longer maximum left it.
+    let begun = "update sessions set remember = true, created_at = now() - interval '2 days',
+                     expires_at = now() + interval '1 day', ends_at = now() + interval '1 day'";
+    app.sql(begun).await;
+    app.sql("delete from known_devices").await;
+    let given = json!({"token": verification(&mailbox).token()});
+    squatter.post("/email/verify", given).await.status(204);
+    squatter.get("/me").await.problem(401, "session_expired");
+    assert_eq!(app.count("users where email_verified and not password_proven").await, 1);
+}
+
+#[tokio::test]
 async fn a_session_alone_proves_nothing_by_changing_the_password() {
     let mailbox = Mailbox::start().await;
     let app = start(&mailbox, |_| {}).await;
@@ -380,24 +402,70 @@ async fn a_squatter_does_not_pass_for_the_owner_of_the_address_behind_a_proxy() 
     owner.call("/me/email/verify").await.problem(409, "nothing_to_verify");
 }
 
+/// How a squatter leaves a shared browser.
+#[derive(Clone, Copy, Debug)]
+enum Exit {
+    Logout,
+    RevokesTheSession,
+    RevokesTheSessionElsewhere,
+    RevokesAllSessions,
+}
+
 #[tokio::test]
-async fn a_squatter_who_logs_out_of_a_shared_browser_leaves_no_proof_behind() {
-    let mailbox = Mailbox::start().await;
-    let app = start(&mailbox, |_| {}).await;
-    let shared = app.anonymous();
-    let new = json!({"username": "squatter", "email": ALICE, "password": PASSWORD});
-    shared.post("/users", new).await.status(201);
-    shared.call("/logout").await.status(204);
-    app.deliver().await;
-    let link = json!({"token": verification(&mailbox).token()});
-    shared.post("/email/verify", link).await.status(204);
-    let squatter = app.anonymous();
-    let login = json!({"identifier": "squatter", "password": PASSWORD});
-    squatter.post("/login", login).await.status(200);
-    let passed = squatter.get("/forward-auth").await.status(200);
-    assert_eq!(passed.header("x-auth-email-verified"), Some("false"));
-    log_in_by_code(&app, &mailbox).await;
-    squatter.get("/me").await.problem(401, "session_expired");
+async fn a_squatter_who_leaves_a_shared_browser_leaves_no_proof_behind() {
+    for exit in [
+        Exit::Logout,
+        Exit::RevokesTheSession,
+        Exit::RevokesTheSessionElsewhere,
+        Exit::RevokesAllSessions,
+    ] {
+        let mailbox = Mailbox::start().await;
+        let app = start(&mailbox, |_| {}).await;
+        let shared = app.anonymous();
+        let new = json!({"username": "squatter", "email": ALICE, "password": PASSWORD});
+        let begun = shared.post("/users", new).await.status(201);
+        let session = format!("/me/sessions/{}", begun.body["session"]["id"].as_str().unwrap());
+        let login = json!({"identifier": "squatter", "password": PASSWORD});
+        let elsewhere = app.anonymous();
+        elsewhere.post("/login", login.clone()).await.status(200);
+        match exit {
+            Exit::Logout => shared.call("/logout").await,
+            Exit::RevokesTheSession => shared.delete(&session).await,
+            Exit::RevokesTheSessionElsewhere => elsewhere.delete(&session).await,
+            Exit::RevokesAllSessions => shared.delete("/me/sessions?include=current").await,
+        }
+        .status(204);
+        app.deliver().await;
+        let link = json!({"token": verification(&mailbox).token()});
+        shared.post("/email/verify", link).await.status(204);
+        assert_eq!(app.count("users where password_proven").await, 0, "{exit:?}");
+        let squatter = app.anonymous();
+        squatter.post("/login", login).await.status(200);
+        let passed = squatter.get("/forward-auth").await.status(200);
+        assert_eq!(passed.header("x-auth-email-verified"), Some("false"));
+        log_in_by_code(&app, &mailbox).await;
+        squatter.get("/me").await.problem(401, "session_expired");
+    }
+}
+
+#[tokio::test]
+async fn a_logout_before_the_first_login_leaves_no_proof_behind() {
+    for is_private in [false, true] {
+        let mailbox = Mailbox::start().await;
+        let app = start(&mailbox, |config| {
+            config.require_verified_email = switch(!is_private);
+            config.registration_privacy = switch(is_private);
+        });
+        let app = app.await;
+        let shared = app.anonymous();
+        let new = json!({"username": "squatter", "email": ALICE, "password": PASSWORD});
+        shared.post("/users", new).await.status(if is_private { 202 } else { 201 });
+        shared.call("/logout").await.status(204);
+        app.deliver().await;
+        let link = json!({"token": verification(&mailbox).token()});
+        shared.post("/email/verify", link).await.status(204);
+        assert_eq!(app.count("users where email_verified and not password_proven").await, 1);
+    }
 }
 
 #[tokio::test]

@@ -107,7 +107,6 @@ async fn the_last_active_admin_stays() {
     let path = format!("/users/{}", admin.id());
     admin.patch(&path, json!({"role": "user"})).await.problem(409, "last_admin");
     admin.patch(&path, json!({"is_active": false})).await.problem(409, "last_admin");
-    admin.delete(&path).await.problem(409, "last_admin");
     admin.delete("/me").await.problem(409, "last_admin");
     // One that is disabled does not count.
     let second = app.admin().await;
@@ -118,7 +117,7 @@ async fn the_last_active_admin_stays() {
 }
 
 #[tokio::test]
-async fn admins_change_their_own_names_and_password_only_as_anybody_does() {
+async fn admins_change_and_delete_their_own_account_only_as_anybody_does() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let token = admin.token(json!({"name": "t", "scopes": ["read", "write", "admin"]})).await;
@@ -132,6 +131,7 @@ async fn admins_change_their_own_names_and_password_only_as_anybody_does() {
         ] {
             client.patch(&path, change).await.problem(403, "own_account");
         }
+        client.delete(&path).await.problem(403, "own_account");
     }
     admin.get("/me").await.ok();
     app.with_token(&token).patch(&path, json!({"name": "Admin"})).await.ok();
@@ -211,6 +211,34 @@ async fn a_change_that_changes_nothing_leaves_no_event() {
     }
     assert_eq!(app.count("audit_events").await, before);
     user.get("/me").await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_that_waits_while_an_admin_demands_a_new_password_does_not_keep_the_old_one() {
+    let mailbox = crate::smtp::Mailbox::start().await;
+    let app = TestApp::with_mail(&mailbox, |_| {}).await;
+    let user = app.verified_user_at("alice@example.com").await;
+    user.post("/password/forgot", json!({"email": "alice@example.com"})).await.status(202);
+    app.deliver().await;
+    let token = mailbox.next_to("alice@example.com", 1).await.token();
+    let mut demand = portcullis::store::begin(&app.pool).await.unwrap();
+    let lock = "select from users for no key update";
+    sqlx::query(lock).fetch_all(&mut *demand).await.unwrap();
+    let waiting = tokio::spawn({
+        let (client, same) = (app.anonymous(), json!({"token": token, "password": PASSWORD}));
+        async move { client.post("/password/reset", same).await }
+    });
+    let waits = "select exists (select from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock')";
+    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&app.pool).await.unwrap() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let must = "update users set must_change_password = true";
+    sqlx::query(must).execute(&mut *demand).await.unwrap();
+    demand.commit().await.unwrap();
+    let faults = waiting.await.unwrap().faults();
+    assert_eq!(faults, [("password".to_owned(), "unchanged".to_owned())]);
+    assert_eq!(app.count("users where must_change_password").await, 1);
 }
 
 #[tokio::test]

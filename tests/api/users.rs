@@ -1,6 +1,6 @@
 mod search;
 
-use portcullis::config::Registration;
+use portcullis::config::{Registration, Switch};
 use serde_json::{Value, json};
 
 use crate::TestApp;
@@ -255,6 +255,21 @@ async fn a_credential_that_does_not_stand_is_no_hindrance_to_registering() {
         let new = json!({"username": format!("user-{i}"), "password": PASSWORD});
         client.post("/users", new).await.status(201);
     }
+}
+
+#[tokio::test]
+async fn a_program_whose_credential_is_invalid_registers_nobody() {
+    let app = TestApp::with(|config| config.basic_auth = Switch::On).await;
+    let user = app.user().await;
+    let token = user.token(json!({"name": "t", "scopes": ["read", "write"]})).await;
+    app.sql("delete from api_tokens").await;
+    let new = json!({"username": "carol", "password": PASSWORD});
+    app.with_token(&token).post("/users", new.clone()).await.problem(401, "invalid_token");
+    let key = app.anonymous().with("x-api-key", &token);
+    key.post("/users", new.clone()).await.problem(401, "invalid_token");
+    let basic = app.anonymous().with("authorization", "Basic YWxpY2U6d3Jvbmc=");
+    basic.post("/users", new).await.problem(401, "invalid_credentials");
+    assert_eq!(app.count("users").await, 1);
 }
 
 #[tokio::test]

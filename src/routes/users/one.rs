@@ -56,7 +56,7 @@ pub(crate) struct UpdateUser {
 
 problems!(GetProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 problems!(UpdateProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900), Error::OwnAccount, Error::LastAdmin, Error::UsernameTaken, Error::EmailTaken, Error::Busy);
-problems!(DeleteProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900), Error::LastAdmin);
+problems!(DeleteProblems: Error::Forbidden, Error::InsufficientScope("admin"), Error::SessionRequired, Error::ReauthenticationRequired(900), Error::OwnAccount, Error::LastAdmin);
 
 /// Get an account
 ///
@@ -137,6 +137,9 @@ pub(crate) async fn delete_user(
     FreshAdmin(admin): FreshAdmin,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode> {
+    if id == admin.user.id {
+        return Err(Error::OwnAccount);
+    }
     let mut transaction = store::begin(&app.pool).await?;
     account::delete(&mut transaction, id, Actor::Admin(&admin), &client).await?;
     transaction.commit().await?;

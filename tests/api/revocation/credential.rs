@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::World;
-use super::event::{Account, Event};
+use super::event::Account;
 use super::request::{Call, InTransit, send};
 use crate::Client;
 use crate::app::PASSWORD;
@@ -99,9 +99,9 @@ impl Held {
             }
             Credential::ApiToken | Credential::AdminToken => {
                 let mut scopes = vec!["read", "write"];
-                // Only an admin may have one; of a user, any other token is as good.
-                if kind == Credential::AdminToken && account.event == Event::Demoted {
+                if kind == Credential::AdminToken {
                     scopes.push("admin");
+                    held.call = ("POST", "/users".to_owned());
                 }
                 let new = json!({"name": "t", "scopes": scopes});
                 let answer = account.owner.post("/me/tokens", new).await.status(201);
@@ -109,9 +109,9 @@ impl Held {
                 held.headers = header("authorization", format!("Bearer {}", answer.token()));
             }
             Credential::Basic => {
-                let name = match account.event {
-                    Event::UsernameChanged => &account.email,
-                    _ => account.owner.username(),
+                let name = match account.event.sets_username() {
+                    true => &account.email,
+                    false => account.owner.username(),
                 };
                 let pair = STANDARD.encode(format!("{name}:{PASSWORD}"));
                 held.headers = header("authorization", format!("Basic {pair}"));
@@ -120,9 +120,9 @@ impl Held {
                 let answer = world.app.anonymous().post("/login", login).await.status(200);
                 let device = answer.body["device_token"].as_str().unwrap().to_owned();
                 held.call = ("POST", "/login".to_owned());
-                let name = match account.event {
-                    Event::UsernameChanged => json!({"email": account.email}),
-                    _ => json!({"username": account.owner.username()}),
+                let name = match account.event.sets_username() {
+                    true => json!({"email": account.email}),
+                    false => json!({"username": account.owner.username()}),
                 };
                 held.body = name;
                 held.body["device_token"] = json!(device);
@@ -195,8 +195,13 @@ impl Held {
     /// With the password that the account has before the event, or after, where there is one in it.
     fn body(&self, account: &Account, after: bool) -> Value {
         let mut body = self.body.clone();
-        if self.kind == Credential::Device {
-            body["password"] = json!(account.password(after));
+        match self.kind {
+            Credential::Device => body["password"] = json!(account.password(after)),
+            Credential::AdminToken if self.call.1 == "/users" && body.get("role").is_none() => {
+                let username = format!("n{:012x}", rand::random::<u64>() >> 16);
+                body = json!({"username": username, "password": PASSWORD, "role": "admin"});
+            }
+            _ => {}
         }
         body
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::credential::Held;
+use super::credential::{Credential, Held};
 use crate::app::PASSWORD;
 use crate::user_command::portcullis;
 use crate::{Answer, Client};
@@ -28,10 +28,13 @@ pub enum Event {
     DisabledAndEnabled,
     Promoted,
     Demoted,
+    DisabledAndEnabledByOperator,
     Deleted,
+    DeletedByOwner,
     AddressChanged,
     AddressChangedByAdmin,
     UsernameChanged,
+    UsernameChangedByAdmin,
 }
 
 impl Event {
@@ -52,11 +55,26 @@ impl Event {
             Self::DisabledAndEnabled => "disabled and enabled again",
             Self::Promoted => "promotion to admin",
             Self::Demoted => "demotion to user",
-            Self::Deleted => "deletion",
+            Self::DisabledAndEnabledByOperator => {
+                "`portcullis user disable`, then `portcullis user enable`"
+            }
+            Self::Deleted => "an admin deletes the account",
+            Self::DeletedByOwner => "its owner deletes the account",
             Self::AddressChanged => "its owner changes the email address",
             Self::AddressChangedByAdmin => "an admin changes the email address",
-            Self::UsernameChanged => "the username changes (a decision)",
+            Self::UsernameChanged => "its owner changes the username (a decision)",
+            Self::UsernameChangedByAdmin => "an admin changes the username (a decision)",
         }
+    }
+
+    /// Whether it revokes what it gives back afterwards.
+    pub fn is_undone(self) -> bool {
+        matches!(self, Self::DisabledAndEnabled | Self::DisabledAndEnabledByOperator)
+    }
+
+    /// Whether the account has another username afterwards.
+    pub fn sets_username(self) -> bool {
+        matches!(self, Self::UsernameChanged | Self::UsernameChangedByAdmin)
     }
 
     /// Whether the account has another password afterwards.
@@ -124,9 +142,16 @@ impl Event {
                 change(json!({"is_active": false})).await?;
                 change(json!({"is_active": true})).await
             }
+            Self::DisabledAndEnabledByOperator => {
+                for command in ["disable", "enable"] {
+                    ran(&portcullis(&world.app, &["user", command, &account.email], "").await)?;
+                }
+                Ok(())
+            }
             Self::Promoted => change(json!({"role": "admin"})).await,
             Self::Demoted => change(json!({"role": "user"})).await,
             Self::Deleted => done(admin.delete(&path).await),
+            Self::DeletedByOwner => done(owner.delete("/me").await),
             Self::AddressChanged => {
                 let token = account.new_address.as_ref().ok_or("no mail was sent before")?;
                 done(owner.post("/email/verify", json!({"token": token})).await)
@@ -134,12 +159,14 @@ impl Event {
             Self::AddressChangedByAdmin => {
                 change(json!({"email": format!("changed-{}", account.email)})).await
             }
-            Self::UsernameChanged => {
-                let username = format!("u{:012x}", rand::random::<u32>());
-                done(owner.patch("/me", json!({"username": username})).await)
-            }
+            Self::UsernameChanged => done(owner.patch("/me", new_username()).await),
+            Self::UsernameChangedByAdmin => change(new_username()).await,
         }
     }
+}
+
+fn new_username() -> Value {
+    json!({"username": format!("u{:012x}", rand::random::<u32>())})
 }
 
 fn done(answer: Answer) -> Result<(), String> {
@@ -170,15 +197,18 @@ pub struct Account {
 }
 
 impl Account {
-    pub async fn create(world: &World, event: Event) -> Self {
+    /// An account for an event. An API token with the scope `admin` needs an admin; only a user can be promoted.
+    pub async fn create(world: &World, event: Event, credential: Credential) -> Self {
         let name = format!("v{:012x}", rand::random::<u64>() >> 16);
         let email = format!("{name}@example.com");
         let mut owner = world.app.anonymous();
         let new = json!({"username": name, "email": email, "password": PASSWORD});
         owner.user = owner.post("/users", new).await.status(201).body["user"].clone();
         let id = owner.id().to_owned();
-        let role = if event == Event::Demoted { "admin" } else { "user" };
-        let update = "update users set email_verified = true, role = $2 where id = $1::text::uuid";
+        let is_admin = event == Event::Demoted || credential == Credential::AdminToken;
+        let role = if is_admin { "admin" } else { "user" };
+        let update = "update users set email_verified = true, password_proven = true, role = $2
+                      where id = $1::text::uuid";
         sqlx::query(update).bind(&id).bind(role).execute(&world.app.pool).await.unwrap();
         let mut account = Self {
             id,
