@@ -6,6 +6,7 @@ pub mod health;
 pub mod import;
 mod known_passwords;
 pub mod migrate;
+pub mod output;
 pub mod serve;
 pub mod user;
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use portcullis::command::{doctor, health, migrate, serve, user};
+use portcullis::command::{doctor, health, migrate, output, serve, user};
 use portcullis::config::{self, Config, SECRETS_HELP};
 use portcullis::metrics::Metrics;
 use portcullis::{openapi, telemetry};
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(line) => {
-            eprintln!("portcullis: {line}");
+            output::complain(&format!("portcullis: {line}"));
             ExitCode::FAILURE
         }
     }
@@ -67,7 +67,7 @@ fn run() -> Result<ExitCode, String> {
     let cli = match cli {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
-            error.print().map_err(|error| error.to_string())?;
+            output::print_help(&error)?;
             return Ok(ExitCode::SUCCESS);
         }
         Err(error) => return Err(config::explain(&error, &grammar)),
@@ -80,8 +80,7 @@ fn run() -> Result<ExitCode, String> {
             return start(config, async |config| doctor::run(&config, &wrong, &doctor).await);
         }
         Some(Command::Openapi) => {
-            print!("{}", openapi::json().map_err(|error| error.to_string())?);
-            Ok(())
+            output::print(&openapi::json().map_err(|error| error.to_string())?)
         }
         Some(Command::Migrate(migrate)) => {
             start(Config::from_env()?, async |config| migrate::run(&config, &migrate).await)
@@ -90,8 +89,7 @@ fn run() -> Result<ExitCode, String> {
             start(Config::from_env()?, async |config| health::check(&config).await)
         }
         Some(Command::User(command)) => start(Config::from_env()?, async |config| {
-            println!("{}", user::run(&config, command).await?);
-            Ok(())
+            output::print(&format!("{}\n", user::run(&config, command).await?))
         }),
     };
     done.map(|()| ExitCode::SUCCESS)

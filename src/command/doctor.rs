@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::command::output;
 use crate::config::Config;
 
 /// Columns of the output.
@@ -86,33 +87,31 @@ impl Finding {
 /// whose values are not allowed, a line each.
 ///
 /// # Errors
-/// None: what goes wrong is a finding.
+/// One line if standard output cannot be written. What else goes wrong is a finding.
 pub async fn run(config: &Config, wrong: &[String], doctor: &Doctor) -> Result<ExitCode, String> {
     let mut levels = Vec::new();
     let mut tell = |findings: Vec<Finding>| {
-        for finding in findings {
-            print!("{}", finding.text());
-            levels.push(finding.level);
-        }
+        levels.extend(findings.iter().map(|finding| finding.level));
+        output::print(&findings.iter().map(Finding::text).collect::<String>())
     };
     let unfit = config.check().err();
     // Where a default stands for a wrong value, more would be said of what is not there.
     if wrong.is_empty() {
-        tell(settings::check(config, unfit.as_deref()));
-        tell(cookies::check(config));
+        tell(settings::check(config, unfit.as_deref()))?;
+        tell(cookies::check(config))?;
     } else {
-        tell(settings::wrong(wrong));
+        tell(settings::wrong(wrong))?;
     }
     if !wrong.iter().chain(&unfit).any(|line| line.starts_with("DATABASE_URL")) {
-        tell(database::check(config).await);
+        tell(database::check(config).await)?;
     }
     let is_of_mail = |line: &String| {
         ["PORTCULLIS_SMTP_URL", "PORTCULLIS_MAIL_FROM"].iter().any(|name| line.starts_with(name))
     };
     if !wrong.iter().chain(&unfit).any(is_of_mail) {
-        tell(mail::check(config, doctor.send_test_mail.as_deref()).await);
+        tell(mail::check(config, doctor.send_test_mail.as_deref()).await)?;
     }
-    println!("\n{}", count(&levels));
+    output::print(&format!("\n{}\n", count(&levels)))?;
     let failed = levels.contains(&Level::Problem);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use url::Url;
 
-use crate::command::Database;
+use crate::command::{Database, output};
 use crate::config::{self, Config};
 use crate::store::{self, ownership};
 
@@ -63,8 +63,9 @@ async fn own(url: &SecretString) -> Result<(), String> {
         if variable == "DATABASE_URL"
             && ownership::is_owner(&mut connection).await.map_err(failed)?
         {
-            println!("{role} owns the database {database} already, and is no superuser");
-            return Ok(());
+            return output::print(&format!(
+                "{role} owns the database {database} already, and is no superuser\n"
+            ));
         }
         return Err(format!(
             "the role of {variable} is not a superuser: set {SUPERUSER_URL} to the URL of one"
@@ -72,9 +73,12 @@ async fn own(url: &SecretString) -> Result<(), String> {
     }
     let password = password(url);
     let renamed = ownership::make_ordinary(&mut connection, &role, password.as_deref()).await;
-    if let Some(name) = renamed.map_err(failed)? {
-        println!("the superuser {role} is now called {name}; {role} is an ordinary role");
-    }
+    // Printing may fail, and the work must be finished all the same.
+    let printed = renamed.map_err(failed)?.map_or(Ok(()), |name| {
+        output::print(&format!(
+            "the superuser {role} is now called {name}; {role} is an ordinary role\n"
+        ))
+    });
     let objects = ownership::take_over(&mut connection, &role).await.map_err(failed)?;
     // Nothing hangs on how it is closed.
     let _ = connection.close().await;
@@ -88,8 +92,10 @@ async fn own(url: &SecretString) -> Result<(), String> {
             "{role} does not own the database of DATABASE_URL: {SUPERUSER_URL} must lead to the same server"
         ));
     }
-    println!("{role} owns the database {database} ({objects} objects changed their owner)");
-    Ok(())
+    printed?;
+    output::print(&format!(
+        "{role} owns the database {database} ({objects} objects changed their owner)\n"
+    ))
 }
 
 fn options(variable: &str, url: &SecretString) -> Result<PgConnectOptions, String> {

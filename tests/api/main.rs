@@ -1,11 +1,19 @@
 //! The tests of the service, over real HTTP: one file per file of `src/routes`, and some for what
 //! concerns every call.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "tests may fail, and print what they measure"
+)]
 
 mod app;
 mod audit;
 mod bodies;
+mod closed_output;
 mod cluster;
 mod collector;
 mod credentials;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::first_admin::Admins;
 use super::listeners::Listeners;
-use crate::command::Database;
+use crate::command::{Database, output};
 use crate::config::{Config, LogFormat};
 use crate::mail::Mailer;
 
@@ -56,7 +56,7 @@ pub(super) async fn announce(
     let swagger_ui = config.swagger_ui.is_on();
     let swagger_ui = swagger_ui.then(|| format!("\n    Swagger UI  {url}/swagger-ui"));
     let metrics = metrics.map(|listen| format!("\n    Metrics     http://{listen}/metrics"));
-    println!(
+    let banner = format!(
         "
   Portcullis {version} is ready after {seconds:.1} s.
 
@@ -65,9 +65,14 @@ pub(super) async fn announce(
     Mail        {mail}
     Admin       {admin}
     Stop        Ctrl-C
+
 ",
         version = env!("CARGO_PKG_VERSION"),
         swagger_ui = swagger_ui.unwrap_or_default(),
         metrics = metrics.unwrap_or_default(),
     );
+    // The service needs no reader.
+    if let Err(error) = output::print(&banner) {
+        tracing::warn!(error, "the banner was not printed");
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::audit::{Event, Kind};
 use crate::client::Client;
-use crate::command::refused;
+use crate::command::{output, refused};
 use crate::config::Config;
 use crate::password::{self, NewPassword};
 use crate::problem::FieldError;
@@ -112,7 +112,7 @@ impl Admins {
             tracing::warn!(name, password, "{CREATED}");
         } else {
             // Whatever the log leaves out, this must be seen.
-            eprintln!("portcullis: {CREATED}: name {name}, password {password}");
+            output::complain(&format!("portcullis: {CREATED}: name {name}, password {password}"));
         }
     }
 

@@ -1,0 +1,34 @@
+//! What commands print. The reader may close its end at any time, as `head` does.
+
+use std::io::{self, ErrorKind, Write as _};
+
+/// Prints a text to standard output. A closed standard output is no error: its reader has seen enough.
+///
+/// # Errors
+/// One line for the operator, for example if the disk is full.
+pub fn print(text: &str) -> Result<(), String> {
+    let mut stdout = io::stdout().lock();
+    finish(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Prints clap's answer to `--help` or `--version`, in colour on a terminal.
+///
+/// # Errors
+/// As for [`print`].
+pub fn print_help(help: &clap::Error) -> Result<(), String> {
+    finish(help.print().and_then(|()| io::stdout().flush()))
+}
+
+/// Prints a line to standard error. If that fails, nobody is left to report it to.
+pub fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn finish(printed: io::Result<()>) -> Result<(), String> {
+    match printed {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("standard output cannot be written: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
