@@ -177,6 +177,13 @@ async fn put_off(app: &App, mail: &Mail, failure: Failure) -> Result<()> {
         let failed = mail.user_id.into_iter().fold(failed, Event::to);
         let details = json!({"mail": kind, "attempts": attempts});
         failed.details(details).record(&mut *transaction).await?;
+        tracing::warn!(
+            mail_id = mail.id,
+            kind,
+            attempts,
+            error = failure.text,
+            "a mail is given up"
+        );
         MailOutcome::Failed
     };
     transaction.commit().await?;

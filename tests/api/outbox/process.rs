@@ -284,3 +284,24 @@ async fn with_https_and_no_server_nothing_is_logged_and_mails_are_left_to_others
     assert!(log.contains("no mail is sent") && !log.contains("pco_"), "{log}");
     assert!(!directory.0.join(".portcullis").exists());
 }
+
+#[tokio::test]
+async fn the_log_says_why_an_email_failed_permanently() {
+    let mailbox = Mailbox::start().await;
+    let app = TestApp::start().await;
+    let (database, smtp, directory) = (app.database_url(), mailbox.url(), Directory::new());
+    app.sql("insert into outbox (kind, email) values ('password_changed', 'bob@example.com')")
+        .await;
+    mailbox.fail(Failure::UnknownRecipient, 1);
+    let service = Service::start(&directory.0, &settings(&database, &smtp));
+    until_empty(&app).await;
+    app.sql("insert into outbox (kind, email) values ('password_changed', 'josé@example.com')")
+        .await;
+    until_empty(&app).await;
+    stop(service).await;
+    let log = std::fs::read_to_string(directory.0.join("log")).unwrap();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("a mail is given up")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("Nobody of that name"), "{log}");
+    assert!(lines[1].contains("WARN") && lines[1].contains("SMTPUTF8"), "{log}");
+}
