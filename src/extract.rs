@@ -150,7 +150,7 @@ fn position(error: &serde_json::Error) -> String {
 }
 
 /// A 422 from what serde says of a value; `whole` names the value when no field is to blame.
-fn invalid(path: &str, message: &str, whole: &str) -> Error {
+pub(crate) fn invalid(path: &str, message: &str, whole: &str) -> Error {
     let path = if path == "." || path == "?" { whole } else { path };
     let named = |prefix: &str| {
         message.strip_prefix(prefix).and_then(|rest| rest.split('`').next()).map(str::to_owned)

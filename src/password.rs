@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 use unicode_normalization::UnicodeNormalization as _;
 
 pub use self::generate::generate;
+pub use self::hash::Unusable;
 pub use self::queue::QueueKey;
 pub use self::workers::Place;
 use self::workers::Workers;
@@ -196,16 +197,10 @@ pub fn is_same(one: &SecretString, other: &SecretString) -> bool {
 }
 
 fn judge(password: &str, stored: Option<&str>, cost: u32) -> Result<Verdict> {
-    let stored = match stored.map(hash::Stored::parse) {
-        Some(Some(stored)) => Some(stored),
-        Some(None) => {
-            tracing::error!(
-                "a stored password hash is in no known format; nobody can log in with it"
-            );
-            None
-        }
-        None => None,
-    };
+    let stored = stored.map(hash::Stored::parse).transpose().unwrap_or_else(|unusable| {
+        tracing::error!("nobody can log in with a stored password hash: it {unusable}");
+        None
+    });
     let end = password.char_indices().nth(MAX_LOGIN_CHARS).map(|(end, _)| end);
     let Some(stored) = stored.filter(|_| end.is_none()) else {
         // All that a known account costs, with the work that the password's own form makes.
@@ -227,12 +222,14 @@ fn judge(password: &str, stored: Option<&str>, cost: u32) -> Result<Verdict> {
     Ok(Verdict::Right { rehashed })
 }
 
-/// The form in which a hash of another service is stored, or `None` when it cannot be verified here.
+/// The form in which a hash of another service is stored.
 ///
 /// `long_passwords` says that a plain bcrypt hash is one of Flask-Bcrypt with
 /// `BCRYPT_HANDLE_LONG_PASSWORDS`.
-#[must_use]
-pub fn imported(hash: &str, long_passwords: bool) -> Option<String> {
+///
+/// # Errors
+/// Why it cannot be verified here.
+pub fn imported(hash: &str, long_passwords: bool) -> Result<String, Unusable> {
     hash::imported(hash, long_passwords)
 }
 

@@ -1,28 +1,31 @@
 //! `portcullis user import`: accounts from another service, one JSON object a line.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
 use crate::audit::{Event, Kind};
 use crate::client::Client;
-use crate::command::Database;
+use crate::command::{Database, output, refused};
 use crate::config::Config;
 use crate::problem::FieldError;
 use crate::store::users::{self, ImportedUser, NewUser, Role};
-use crate::{names, password, store, timestamp};
+use crate::{extract, names, password, store, timestamp};
 
 /// Bytes of a line.
 const LINE_MAX: u64 = 64 * 1024;
 /// Rows a transaction.
 const BATCH: usize = 500;
+/// What programs for Windows write before UTF-8. A JSON parser may skip it (RFC 8259 §8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Where the accounts come from.
 #[derive(Args, Debug)]
@@ -63,8 +66,7 @@ struct Report {
 /// # Errors
 /// One line for the operator, after the refused rows have been told.
 pub async fn run(config: &Config, import: Import) -> Result<String, String> {
-    let file =
-        File::open(&import.file).map_err(|error| format!("{}: {error}", import.file.display()))?;
+    let file = open(&import)?;
     let database = Database::join(config).await?;
     let done = async {
         store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
@@ -79,7 +81,7 @@ pub async fn run(config: &Config, import: Import) -> Result<String, String> {
     let (mut report, read) = done?;
     report.refused.sort_unstable();
     for (line, reason) in &report.refused {
-        eprintln!("{}:{line}: {reason}", import.file.display());
+        output::complain(&format!("{}:{line}: {reason}", import.file.display()));
     }
     let (made, there) = (report.made, report.there);
     let told = format!("{made} accounts made, {there} were there already");
@@ -92,27 +94,42 @@ pub async fn run(config: &Config, import: Import) -> Result<String, String> {
     }
 }
 
+/// Opens the file, unless it is in UTF-16, as `>` of Windows PowerShell writes it.
+fn open(import: &Import) -> Result<BufReader<File>, String> {
+    let place = import.file.display();
+    let told = |error: io::Error| format!("{place}: {error}");
+    let mut lines = BufReader::new(File::open(&import.file).map_err(told)?);
+    let start = lines.fill_buf().map_err(told)?;
+    if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
+        return Err(format!("{place} is in UTF-16: save it as UTF-8"));
+    }
+    Ok(lines)
+}
+
 async fn read(
     pool: &PgPool,
-    file: File,
+    mut lines: BufReader<File>,
     import: &Import,
     report: &mut Report,
 ) -> Result<(), String> {
-    let told = |error: std::io::Error| format!("{}: {error}", import.file.display());
-    let progress = ProgressBar::new(file.metadata().map_err(told)?.len());
-    let mut lines = BufReader::new(file);
+    let told = |error: io::Error| format!("{}: {error}", import.file.display());
+    let progress = ProgressBar::new(lines.get_ref().metadata().map_err(told)?.len());
     let (mut batch, mut number) = (Vec::new(), 0);
     loop {
         let mut line = Vec::new();
         let length = (&mut lines).take(LINE_MAX).read_until(b'\n', &mut line).map_err(told)?;
         number += 1;
         if length as u64 == LINE_MAX && !line.ends_with(b"\n") {
-            report.refused.push((number, "the line is too long".to_owned()));
+            report
+                .refused
+                .push((number, format!("the line is longer than {} KiB", LINE_MAX / 1024)));
             line.clear();
             lines.skip_until(b'\n').map_err(told)?;
         }
-        if !line.trim_ascii().is_empty() {
-            match check(&line, import.long_passwords) {
+        // Each line may have been a file of its own.
+        let text = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
+        if !text.trim_ascii().is_empty() {
+            match check(text.trim_ascii_end(), import.long_passwords) {
                 Ok(user) => batch.push((number, user)),
                 Err(reason) => report.refused.push((number, reason)),
             }
@@ -146,8 +163,7 @@ async fn store_batch(
         } else if users::has_both_names(&mut *transaction, &user.new).await? {
             there += 1;
         } else {
-            let reason = "another account has this username or email address";
-            report.refused.push((number, reason.to_owned()));
+            report.refused.push((number, taken(&mut transaction, &user.new).await?));
         }
     }
     transaction.commit().await?;
@@ -156,16 +172,54 @@ async fn store_batch(
     Ok(())
 }
 
-/// A line as an account, or why it is none.
-fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
+/// Which names of an account that was not made belong to other accounts.
+async fn taken(connection: &mut PgConnection, new: &NewUser) -> sqlx::Result<String> {
+    let username_is_taken = match &new.username {
+        Some(username) => users::has_username(&mut *connection, username).await?,
+        None => false,
+    };
+    let email_is_taken = match &new.email {
+        Some(email) => users::find_id_by_email(connection, email).await?.is_some(),
+        None => false,
+    };
+    Ok(match (username_is_taken, email_is_taken) {
+        (true, false) => "another account has this username",
+        (false, true) => "another account has this email address",
+        _ => "other accounts have this username and email address",
+    }
+    .to_owned())
+}
+
+/// A line as a row, or which field is wrong and why.
+fn parse(line: &[u8]) -> Result<Row, String> {
+    if str::from_utf8(line).is_err() {
+        return Err("the line is not UTF-8".to_owned());
+    }
     // serde would take an array for a struct, field by field.
     if line.trim_ascii_start().first() != Some(&b'{') {
         return Err("a JSON object is expected".to_owned());
     }
-    let row: Row = serde_json::from_slice(line).map_err(|error| {
+    let not_json = |error: &serde_json::Error| {
+        format!("the line is not valid JSON: column {}", error.column())
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(line);
+    let row = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let (path, inner) = (error.path().to_string(), error.inner());
+        // serde_json takes a number for a word to be a fault of syntax.
+        if !inner.is_data() && serde_json::from_slice::<IgnoredAny>(line).is_err() {
+            return not_json(inner);
+        }
+        let fault = refused(extract::invalid(&path, &inner.to_string(), "the line"));
         // It may repeat what the file says, which may be long or meant for the terminal.
-        error.to_string().escape_debug().take(200).collect::<String>()
+        fault.escape_debug().take(200).collect()
     })?;
+    deserializer.end().map_err(|error| not_json(&error))?;
+    Ok(row)
+}
+
+/// A line as an account, or why it is none.
+fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
+    let row = parse(line)?;
     let told = |fault: FieldError| fault.to_string();
     let read = |field: &str, text: &Option<String>, read: names::Read| {
         text.as_deref().map(|text| read(field, text)).transpose().map_err(told)
@@ -184,7 +238,7 @@ fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
         return Err("username or email is required".to_owned());
     }
     let password_hash = password::imported(&row.password_hash, long_passwords)
-        .ok_or("password_hash is neither bcrypt nor passlib's bcrypt_sha256")?;
+        .map_err(|unusable| format!("password_hash {unusable}"))?;
     let (is_active, created_at) = (row.is_active.unwrap_or(true), row.created_at);
     Ok(ImportedUser { new, password_hash, is_active, created_at })
 }

@@ -225,6 +225,8 @@ impl PasswordSource {
         let password = if self.password_stdin {
             let mut line = String::new();
             std::io::stdin().lock().read_line(&mut line).map_err(|error| error.to_string())?;
+            // PowerShell may write a byte order mark before what it pipes.
+            let line = line.strip_prefix('\u{feff}').unwrap_or(&line);
             SecretString::from(line.trim_end_matches(['\r', '\n']).to_owned())
         } else if std::io::stdin().is_terminal() {
             let prompt = |text| rpassword::prompt_password(text).map(SecretString::from);

@@ -18,8 +18,29 @@ const PREFIX: &str = "$bcrypt-sha256$v=2,t=";
 /// Bcrypt over the SHA-256 of the password in hex, as Flask-Bcrypt stores it when
 /// `BCRYPT_HANDLE_LONG_PASSWORDS` is on. Its own form is that of plain bcrypt; the mark is ours.
 const HEX_PREFIX: &str = "$sha256-hex";
+/// What every version of passlib's format begins with.
+const ANY_PASSLIB: &str = "$bcrypt-sha256$";
 /// Characters of a bcrypt salt in its own base64.
 const SALT: usize = 22;
+/// The highest cost that is imported. One above the highest of ours would keep a core busy for minutes or days.
+const MAX_COST: u32 = 16;
+
+/// Why a hash of another service cannot be verified here, as the end of a sentence about it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Another scheme.
+    #[error("is neither bcrypt ($2a$, $2b$ or $2y$) nor passlib's bcrypt_sha256")]
+    Unknown,
+    /// passlib 1.7.3 introduced version 2.
+    #[error("is passlib's bcrypt_sha256, but not version 2, the only one that is accepted")]
+    PasslibVersion,
+    /// bcrypt, with characters missing, changed or added.
+    #[error("is a damaged bcrypt hash: 53 characters of salt and digest must follow the cost")]
+    Damaged,
+    /// The cost is out of bounds.
+    #[error("has the bcrypt cost {0}; a cost from 4 to {MAX_COST} is accepted")]
+    Cost(u32),
+}
 
 /// A stored hash, taken apart.
 pub(super) struct Stored {
@@ -37,25 +58,26 @@ enum Scheme {
 }
 
 impl Stored {
-    /// `None` for a format that is not known.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (scheme, bcrypt) = match text.strip_prefix(PREFIX) {
-            Some(rest) => {
-                // 2b,r=12$salt$digest
-                let (ident, rest) = rest.split_once(",r=")?;
-                let (rounds, rest) = rest.split_once('$')?;
-                let (salt, digest) = rest.split_once('$')?;
-                let rounds: u32 = rounds.parse().ok()?;
-                (Scheme::BcryptSha256, format!("${ident}${rounds:02}${salt}{digest}"))
-            }
-            None => match text.strip_prefix(HEX_PREFIX) {
-                Some(bcrypt) => (Scheme::BcryptSha256Hex, bcrypt.to_owned()),
-                None => (Scheme::Bcrypt, text.to_owned()),
-            },
+    /// Takes a hash apart.
+    pub(super) fn parse(text: &str) -> Result<Self, Unusable> {
+        let (scheme, bcrypt) = if let Some(rest) = text.strip_prefix(PREFIX) {
+            (Scheme::BcryptSha256, plain(rest).ok_or(Unusable::Damaged)?)
+        } else if text.starts_with(ANY_PASSLIB) {
+            return Err(Unusable::PasslibVersion);
+        } else if let Some(bcrypt) = text.strip_prefix(HEX_PREFIX) {
+            (Scheme::BcryptSha256Hex, bcrypt.to_owned())
+        } else {
+            (Scheme::Bcrypt, text.to_owned())
         };
-        let known = ["$2a$", "$2b$", "$2y$"].iter().any(|ident| bcrypt.starts_with(ident));
-        let cost = bcrypt.parse::<bcrypt::HashParts>().ok()?.get_cost();
-        (known && (4..=31).contains(&cost)).then_some(Self { scheme, bcrypt, cost })
+        if !["$2a$", "$2b$", "$2y$"].iter().any(|ident| bcrypt.starts_with(ident)) {
+            return Err(Unusable::Unknown);
+        }
+        let parts: bcrypt::HashParts = bcrypt.parse().map_err(|_| Unusable::Damaged)?;
+        let cost = parts.get_cost();
+        if !(4..=31).contains(&cost) {
+            return Err(Unusable::Cost(cost));
+        }
+        Ok(Self { scheme, bcrypt, cost })
     }
 
     pub(super) fn cost(&self) -> u32 {
@@ -85,14 +107,25 @@ impl Stored {
     }
 }
 
-/// The form in which a hash of another service is stored; `None` for a format that is not known.
-pub(super) fn imported(text: &str, long_passwords: bool) -> Option<String> {
-    // One that is costlier than any of ours would keep a core busy for minutes or days.
-    let stored = Stored::parse(text).filter(|stored| stored.cost <= 16)?;
-    match (stored.scheme, long_passwords) {
-        (Scheme::Bcrypt, true) => Some(format!("{HEX_PREFIX}{text}")),
-        _ => Some(text.to_owned()),
+/// Plain bcrypt, from what follows passlib's prefix: `2b,r=12$salt$digest`.
+fn plain(rest: &str) -> Option<String> {
+    let (ident, rest) = rest.split_once(",r=")?;
+    let (rounds, rest) = rest.split_once('$')?;
+    let (salt, digest) = rest.split_once('$')?;
+    let rounds: u32 = rounds.parse().ok()?;
+    Some(format!("${ident}${rounds:02}${salt}{digest}"))
+}
+
+/// The form in which a hash of another service is stored.
+pub(super) fn imported(text: &str, long_passwords: bool) -> Result<String, Unusable> {
+    let stored = Stored::parse(text)?;
+    if stored.cost > MAX_COST {
+        return Err(Unusable::Cost(stored.cost));
     }
+    Ok(match (stored.scheme, long_passwords) {
+        (Scheme::Bcrypt, true) => format!("{HEX_PREFIX}{text}"),
+        _ => text.to_owned(),
+    })
 }
 
 /// A new hash of this cost.
@@ -206,20 +239,35 @@ mod tests {
         assert!(!stored.verify(&"z".repeat(99)));
         assert!(!stored.is_current(5));
         assert!(!Stored::parse(made).unwrap().verify(&"z".repeat(100)));
-        assert!(imported(&made.replace("$05$", "$17$"), true).is_none());
-        assert_eq!(imported(PASSLIB[0].1, true).as_deref(), Some(PASSLIB[0].1));
+        assert_eq!(imported(&made.replace("$05$", "$17$"), true), Err(Unusable::Cost(17)));
+        assert_eq!(imported(PASSLIB[0].1, true).as_deref(), Ok(PASSLIB[0].1));
     }
 
     #[test]
-    fn unknown_formats_are_refused() {
-        for text in ["", "plain", "$2x$05$x", "$argon2id$v=19$m=1,t=1,p=1$x$y", "$2b$05$short"] {
-            assert!(Stored::parse(text).is_none(), "{text}");
-        }
-        let good = PASSLIB[0].1;
-        for text in
-            [good.replace("v=2", "v=1"), good.replace("r=12", "r=3"), good.replace("2b", "é")]
-        {
-            assert!(Stored::parse(&text).is_none(), "{text}");
+    fn each_hash_that_cannot_be_imported_has_its_own_reason() {
+        let passlib = PASSLIB[0].1;
+        let bcrypt = "$2b$05$7Drdy1G2ZCRlOrfEAkNWruwvBlAGK54wN7y/2mg7MumZYHCxkWqt.";
+        for (text, reason) in [
+            (String::new(), Unusable::Unknown),
+            ("plain".to_owned(), Unusable::Unknown),
+            ("$argon2id$v=19$m=1,t=1,p=1$x$y".to_owned(), Unusable::Unknown),
+            (bcrypt.replace("2b", "2x"), Unusable::Unknown),
+            (passlib.replace("2b", "é"), Unusable::Unknown),
+            (passlib.replace("v=2,t=", ""), Unusable::PasslibVersion),
+            (passlib.replace("v=2", "v=1"), Unusable::PasslibVersion),
+            ("$2b$05$short".to_owned(), Unusable::Damaged),
+            (format!("{bcrypt}\n"), Unusable::Damaged),
+            (bcrypt.replace("05", "five"), Unusable::Damaged),
+            (passlib.replace("r=12", "r=x"), Unusable::Damaged),
+            (passlib.replace("r=12$", ""), Unusable::Damaged),
+            (passlib.replace("r=12", "r=3"), Unusable::Cost(3)),
+            (passlib.replace("r=12", "r=17"), Unusable::Cost(17)),
+            (bcrypt.replace("05", "03"), Unusable::Cost(3)),
+            (bcrypt.replace("05", "17"), Unusable::Cost(17)),
+            (bcrypt.replace("05", "31"), Unusable::Cost(31)),
+            (bcrypt.replace("05", "99"), Unusable::Cost(99)),
+        ] {
+            assert_eq!(imported(&text, false), Err(reason), "{text}");
         }
     }
 }

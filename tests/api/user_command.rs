@@ -92,6 +92,16 @@ async fn a_new_password_ends_the_sessions_made_with_the_old() {
 }
 
 #[tokio::test]
+async fn a_password_from_powershell_has_no_byte_order_mark_and_no_line_break() {
+    let app = TestApp::start().await;
+    let create = ["user", "create", "--username", "alice", "--password-stdin"];
+    let line = format!("\u{feff}{PASSWORD}\r");
+    assert!(portcullis(&app, &create, &line).await.status.success());
+    let login = json!({"identifier": "alice", "password": PASSWORD});
+    app.anonymous().post("/login", login).await.ok();
+}
+
+#[tokio::test]
 async fn a_disabled_account_is_out_at_once_and_back_when_enabled() {
     let app = TestApp::start().await;
     let user = app.user().await;
