@@ -121,6 +121,9 @@ pub enum Error {
     /// The bodies of requests in progress hold as much memory as they may.
     #[error("Too many request bodies are in progress. Try again in a moment.")]
     TooManyBodies,
+    /// PostgreSQL rolled the transaction back because of another one.
+    #[error("Another request changed the same data at the same time. Try again in a moment.")]
+    Conflict(#[source] Source),
     /// The request took too long.
     #[error("The request took too long. Try again.")]
     Timeout,
@@ -197,7 +200,7 @@ impl Error {
             Self::RateLimited(_) => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Busy | Self::TooManyBodies => (S::SERVICE_UNAVAILABLE, "busy", "Busy"),
             Self::Timeout => (S::SERVICE_UNAVAILABLE, "timeout", "Time-out"),
-            Self::DatabaseUnavailable(_) => {
+            Self::DatabaseUnavailable(_) | Self::Conflict(_) => {
                 (S::SERVICE_UNAVAILABLE, "database_unavailable", "Database unavailable")
             }
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "Internal error"),

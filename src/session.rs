@@ -1,14 +1,13 @@
-//! Begins, renews, finds and ends sessions. The only file that knows tower-sessions is `records`.
+//! Begins, renews, finds and revokes sessions. Only `records` knows tower-sessions.
 //!
-//! A session is a row in `sessions` (the authority) that stands on a row in `session_records` (the
-//! store of tower-sessions), whose id is the hash of the secret that the client holds. Both must
-//! stand. A record is made before the transaction that uses it begins, since the store takes a
-//! connection of its own, and its data are never written again. Locks: users, sessions,
-//! session_records.
+//! A session is a row in `sessions` (the authority) and a row in `session_records`, whose id is the hash of the
+//! client's secret. Both must be unexpired. A record is created before the transaction that uses it begins.
+//! Locks are taken in this order: users, sessions, session_records.
 
 pub mod cookie;
 mod find;
 pub mod records;
+pub(crate) mod trial;
 
 use std::time::Duration;
 

@@ -45,9 +45,18 @@ const ALIVE_FOR: Duration = Duration::from_secs(1);
 /// How soon one that was not must answer.
 const PONG_WITHIN: Duration = Duration::from_millis(250);
 
-/// A transaction. It is begun in a task of its own: a request that goes away while `BEGIN` is under
-/// way would otherwise leave the connection in a transaction that nobody ends (sqlx 0.8 counts it
-/// only when the answer is there).
+/// The isolation level that every statement is written for: a statement that has waited for a lock sees what its
+/// holder committed.
+pub(crate) const ISOLATION: &str = "read committed";
+
+/// Begins a transaction of that level.
+const BEGIN: &str = "begin isolation level read committed";
+
+/// Begins a transaction, in a task of its own. If a request is cancelled during `BEGIN`, the connection would
+/// otherwise stay in a transaction that nobody ends (sqlx 0.8 counts it only when the answer is there).
+///
+/// It names its isolation level. A check after a lock would otherwise read an old snapshot where a pooler drops the
+/// default that [`with_session_settings`] asks for.
 ///
 /// # Errors
 /// When the database cannot be reached.
@@ -55,8 +64,8 @@ pub async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>
     let pool = pool.clone();
     #[expect(clippy::disallowed_methods, reason = "this is the place that may")]
     let begin = async move {
-        match pool.begin().await {
-            Err(error) if is_cut(&error) => pool.begin().await,
+        match pool.begin_with(BEGIN).await {
+            Err(error) if is_cut(&error) => pool.begin_with(BEGIN).await,
             begun => begun,
         }
     };
@@ -108,22 +117,23 @@ pub fn pool(options: PgConnectOptions, config: &Config) -> PgPool {
         .after_release(move |connection, _| {
             Box::pin(async move { ask(connection, released_within).await.map(|()| true) })
         })
-        .connect_lazy_with(with_time_outs(options, config).application_name("portcullis"))
+        .connect_lazy_with(with_session_settings(options, config).application_name("portcullis"))
 }
 
-/// With the service's time-outs: a statement that takes longer is given up, and one that waits for a lock
-/// much sooner. A request that has ended must not hold a connection, nor one locked row all of them.
+/// With the settings that the service relies on: its time-outs and the isolation level. A statement that takes longer
+/// is aborted, and one that waits for a lock much sooner. A request that has ended must not hold a connection,
+/// and one locked row must not hold all of them.
 ///
-/// They are asked for when a connection is made. A pooler in transaction mode would keep a `SET` on the one
-/// of the server's connections that ran it; what is asked for at the start it refuses, unless it is
-/// told to set that itself on all of them.
+/// They are startup parameters. A pooler in transaction mode would keep a `SET` on the one server connection that
+/// ran it. It rejects startup parameters unless it is configured to set them itself on every connection.
 #[must_use]
-pub fn with_time_outs(options: PgConnectOptions, config: &Config) -> PgConnectOptions {
-    let statement_timeout = config.database_statement_timeout.as_millis();
+pub fn with_session_settings(options: PgConnectOptions, config: &Config) -> PgConnectOptions {
+    let statement_timeout = config.database_statement_timeout.as_millis().to_string();
     options.options([
-        ("statement_timeout", statement_timeout),
-        ("lock_timeout", LOCK_TIMEOUT.as_millis()),
+        ("statement_timeout", statement_timeout.clone()),
+        ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
         ("idle_in_transaction_session_timeout", statement_timeout),
+        ("default_transaction_isolation", ISOLATION.replace(' ', "\\ ")),
     ])
 }
 

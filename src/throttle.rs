@@ -49,7 +49,7 @@ impl<'a> Attempt<'a> {
     /// An attempt to log in by a name, whether or not an account has it.
     ///
     /// # Errors
-    /// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
+    /// `RateLimited`, and those of the database: if the limits cannot be read, nobody gets past them.
     pub async fn to_log_in(app: &'a App, client: &Client, identifier: &Identifier) -> Result<Self> {
         match known(&app.pool, client, identifier).await? {
             Some(known) => {
@@ -65,7 +65,7 @@ impl<'a> Attempt<'a> {
     /// An attempt of a logged-in user to confirm the password. Limited per session and per account.
     ///
     /// # Errors
-    /// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
+    /// `RateLimited`, and those of the database: if the limits cannot be read, nobody gets past them.
     pub async fn to_confirm(app: &'a App, current: &CurrentSession) -> Result<Self> {
         let (user, session) = (&current.live.user, &current.live.session);
         let names = names_of(user);
@@ -77,7 +77,7 @@ impl<'a> Attempt<'a> {
     /// for it has a limit for each request: strangers who guess do not use up the owner's.
     ///
     /// # Errors
-    /// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
+    /// `RateLimited`, and those of the database: if the limits cannot be read, nobody gets past them.
     pub async fn to_redeem(
         app: &'a App,
         client: &Client,
@@ -156,7 +156,7 @@ impl<'a> Attempt<'a> {
         }
         let connection = &mut *acquire(self.app).await?;
         let exchanged = throttles::exchange(connection, &correct, &self.taken, self.is_known);
-        let exchanged = exchanged.await.map_err(closed)?;
+        let exchanged = exchanged.await?;
         if exchanged.taken { Ok(()) } else { Err(refuse(self.app, &correct, exchanged.wait)) }
     }
 
@@ -210,7 +210,7 @@ async fn known(
 /// enumerate accounts.
 ///
 /// # Errors
-/// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
+/// `RateLimited`, and those of the database: if the limits cannot be read, nobody gets past them.
 pub async fn count_name(app: &App, client: &Client) -> Result<()> {
     let rate = app.config.throttle_registration;
     let networks = buckets::networks(client, &buckets::CLAIMED, rate);
@@ -224,7 +224,7 @@ pub async fn count_name(app: &App, client: &Client) -> Result<()> {
 /// counts as well. Call it before the transaction of the change, whose rollback would give it back.
 ///
 /// # Errors
-/// `RateLimited`; `DatabaseUnavailable` when the limit cannot be read.
+/// `RateLimited`, and those of the database.
 pub async fn count_write(app: &App, user_id: Uuid) -> Result<()> {
     if !app.config.throttle.is_on() {
         return Ok(());
@@ -253,18 +253,13 @@ fn with_networks(app: &App, client: &Client, own: Vec<Bucket>) -> Vec<Bucket> {
     own.into_iter().chain(networks).collect()
 }
 
-/// Fails closed: if the limits cannot be read, nobody gets past them.
-fn closed(error: sqlx::Error) -> Error {
-    Error::DatabaseUnavailable(error.into())
-}
-
 async fn acquire(app: &App) -> Result<PoolConnection<Postgres>> {
-    app.pool.acquire().await.map_err(closed)
+    Ok(app.pool.acquire().await?)
 }
 
 /// Takes one attempt from each bucket, or none.
 async fn take(app: &App, connection: &mut PgConnection, buckets: &[Bucket]) -> Result<Vec<Taken>> {
-    let results = throttles::take(&mut *connection, buckets).await.map_err(closed)?;
+    let results = throttles::take(&mut *connection, buckets).await?;
     let both = || buckets.iter().zip(&results);
     let refused = both().filter(|(bucket, result)| bucket.refuses && !result.taken);
     let Some((empty, result)) = refused.max_by_key(|(_, result)| result.wait) else {
@@ -274,7 +269,7 @@ async fn take(app: &App, connection: &mut PgConnection, buckets: &[Bucket]) -> R
     let others: Vec<_> =
         both().filter(|(_, result)| result.taken).map(|(bucket, _)| bucket.clone()).collect();
     if !others.is_empty() {
-        throttles::give_back(connection, &others, false).await.map_err(closed)?;
+        throttles::give_back(connection, &others, false).await?;
     }
     Err(refuse(app, empty, result.wait))
 }

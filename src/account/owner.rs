@@ -16,7 +16,7 @@ impl<'a> AccountOwner<'a> {
     /// An owner who changes something or adds something. Takes one change from the account's limit.
     ///
     /// # Errors
-    /// `RateLimited`; `DatabaseUnavailable` when the limit cannot be read.
+    /// `RateLimited`, and those of the database.
     pub async fn changing(current: &'a CurrentUser, app: &'a App) -> Result<Self> {
         throttle::count_write(app, current.user.id).await?;
         Ok(Self { current, app })

@@ -13,10 +13,12 @@ use tokio::task::JoinSet;
 use self::announcement::announce;
 use self::first_admin::Admins;
 use self::listeners::Listeners;
-use crate::command::{Database, known_passwords};
+use crate::command::{Database, known_passwords, refusal};
 use crate::config::Config;
+use crate::error::Error;
 use crate::mail::{self, Mailer};
 use crate::metrics::Metrics;
+use crate::session::trial;
 use crate::state::App;
 use crate::store::users::NewUser;
 use crate::supervise::{Task, supervise};
@@ -107,8 +109,24 @@ async fn prepare(
         .await
         .map_err(|error| format!("the database could not be brought up to date: {error}"))?;
     let app = App::new(config.clone(), store::pool(database.options(), config), metrics);
+    try_login(&app).await?;
     let admins = first_admin::create(&app, first_admin).await?;
     Ok((app, admins))
+}
+
+/// Tries once what a login writes, so that a service that nobody can log in to does not start. A database that only
+/// reads, or that cannot be reached at this moment, may be back before the first login.
+async fn try_login(app: &App) -> Result<(), String> {
+    let tried = async { trial::log_in(store::begin(&app.pool).await?, &app.config).await };
+    let Err(error) = tried.await else { return Ok(()) };
+    let (message, remedy) = (refusal::message(&error), refusal::remedy(&error));
+    match Error::from(error) {
+        Error::DatabaseUnavailable(_) | Error::Timeout => {
+            tracing::warn!(message, "a login could not be tried on the database");
+            Ok(())
+        }
+        _ => Err(format!("nobody could log in, since PostgreSQL says: {message}. {remedy}")),
+    }
 }
 
 /// Changes when the service is told to stop. The second time ends the process at once.

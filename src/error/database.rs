@@ -24,6 +24,9 @@ fn meaning(error: impl Borrow<sqlx::Error> + Into<Source>) -> Error {
     let code = error.borrow().as_database_error().and_then(|error| error.code());
     if matches!(code.as_deref(), Some("57014" | "55P03")) {
         Error::Timeout
+    } else if matches!(code.as_deref(), Some("40001" | "40P01" | "40002" | "40000")) {
+        // Serialization failure, dead-lock: the transaction was rolled back.
+        Error::Conflict(error.into())
     } else if is_unavailable(error.borrow()) {
         Error::DatabaseUnavailable(error.into())
     } else {
@@ -40,10 +43,11 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
         // 08 connection exception, 53 insufficient resources, 57P operator intervention, 25P03 idle
-        // in a transaction, 25006 read-only transaction (a standby), and 40 a transaction that may
-        // be tried again.
+        // in a transaction, 25006 read-only transaction (a standby), 40003 unknown outcome.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57P", "25P03", "25006", "40"].iter().any(|class| code.starts_with(class))
+            ["08", "53", "57P", "25P03", "25006", "40003"]
+                .iter()
+                .any(|class| code.starts_with(class))
         }),
         _ => false,
     }

@@ -1,21 +1,16 @@
-//! Where session ids come from: tower-sessions' store, with every id hashed at rest.
+//! Session ids: tower-sessions generates them, and the database knows only their hashes.
 
 use std::fmt;
 use std::str::FromStr as _;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use time::OffsetDateTime;
-use tower_sessions::session::{Id, Record};
-use tower_sessions::session_store::{Error as StoreError, Result as StoreResult};
-use tower_sessions::{Expiry, SessionStore};
-use tower_sessions_sqlx_store::PostgresStore;
+use tower_sessions::session::Id;
 
-use crate::error::{Error, Result};
-use crate::telemetry::RequestContext;
+use crate::error::Result;
+use crate::store::session_records;
 
 /// What a record outlives its session by. The session's end is PostgreSQL's to tell, the record's
 /// is told by this machine's clock: so much may lie between the two.
@@ -59,23 +54,21 @@ fn hashed(id: &Id) -> Id {
     Id(i128::from_be_bytes(half))
 }
 
-/// Makes the records that sessions stand on.
+/// Creates the records of sessions.
+///
+/// The SQL is our own. The PostgreSQL store of tower-sessions needs the name of a schema, although the search path
+/// already names one, and its errors do not tell a wrong statement from an unreachable database.
 #[derive(Clone, Debug)]
-pub struct Records(Arc<HashedStore>);
+pub struct Records(PgPool);
 
 impl Records {
     /// Records in the table `session_records` of this database.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        let named = PostgresStore::new(pool)
-            .with_schema_name("public")
-            .and_then(|store| store.with_table_name("session_records"));
-        #[expect(clippy::expect_used, reason = "both names are constants that the store takes")]
-        let inner = named.expect("valid names");
-        Self(Arc::new(HashedStore { inner }))
+        Self(pool)
     }
 
-    /// A new id, with a record that stands a little longer than `lifetime`.
+    /// A new id, with a record that outlives `lifetime` a little.
     ///
     /// # Errors
     /// Those of the database.
@@ -83,76 +76,20 @@ impl Records {
         self.create_until(OffsetDateTime::now_utc() + lifetime).await
     }
 
-    /// A new id, with a record that stands a little longer than until `end`.
+    /// A new id, with a record that outlives `end` a little.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn create_until(&self, end: OffsetDateTime) -> Result<SessionId> {
-        let expiry = Some(Expiry::AtDateTime(end + SLACK));
-        let session = tower_sessions::Session::new(None, Arc::clone(&self.0), expiry);
-        // In a task of its own, since the store begins a transaction; see `store::begin`.
-        let saved = tokio::spawn({
-            let session = session.clone();
-            RequestContext::current().run(async move { session.save().await })
-        });
-        saved.await.map_err(Error::internal)?.map_err(from_store)?;
-        session.id().map(SessionId).ok_or_else(|| Error::internal("a saved session has no id"))
+        let id = SessionId(Id::default());
+        session_records::insert(&self.0, &id.record_id(), end + SLACK).await?;
+        Ok(id)
     }
 
-    /// Deletes a record that came to nothing. If that fails, the sweep does it later.
+    /// Deletes a record that no session uses. If that fails, the sweep does it later.
     pub async fn discard(&self, id: &SessionId) {
-        if let Err(error) = self.0.delete(&id.0).await {
+        if let Err(error) = session_records::discard(&self.0, &id.record_id()).await {
             tracing::debug!(%error, "a record was left to the sweep");
         }
-    }
-}
-
-/// tower-sessions' store, but for the ids: it gets their hashes.
-#[derive(Clone, Debug)]
-struct HashedStore {
-    inner: PostgresStore,
-}
-
-#[async_trait]
-impl SessionStore for HashedStore {
-    async fn create(&self, record: &mut Record) -> StoreResult<()> {
-        loop {
-            let mut stored = record.clone();
-            stored.id = hashed(&record.id);
-            let wanted = stored.id;
-            self.inner.create(&mut stored).await?;
-            if stored.id == wanted {
-                return Ok(());
-            }
-            // The store met a collision and chose an id of its own, which is no hash of ours.
-            self.inner.delete(&stored.id).await?;
-            record.id = Id::default();
-        }
-    }
-
-    async fn save(&self, record: &Record) -> StoreResult<()> {
-        let mut stored = record.clone();
-        stored.id = hashed(&record.id);
-        self.inner.save(&stored).await
-    }
-
-    async fn load(&self, id: &Id) -> StoreResult<Option<Record>> {
-        let stored = self.inner.load(&hashed(id)).await?;
-        Ok(stored.map(|record| Record { id: *id, ..record }))
-    }
-
-    async fn delete(&self, id: &Id) -> StoreResult<()> {
-        self.inner.delete(&hashed(id)).await
-    }
-}
-
-/// The store's errors hold no more than a text, so that what kind of fault it was cannot be told;
-/// a database that is out of reach is by far the likeliest.
-fn from_store(error: tower_sessions::session::Error) -> Error {
-    match error {
-        tower_sessions::session::Error::Store(StoreError::Backend(text)) => {
-            Error::DatabaseUnavailable(text.into())
-        }
-        other => Error::internal(other),
     }
 }

@@ -20,6 +20,10 @@ pub struct Server {
     pub has_icu: bool,
     /// Which of the time-outs that the service asks for are not in force.
     pub unlimited: Vec<String>,
+    /// The default isolation level of its transactions.
+    pub isolation: String,
+    /// The schema in which tables are created: the first of the search path that exists.
+    pub schema: Option<String>,
     /// Whether we may make tables.
     pub may_create: bool,
     /// Whether our role is a superuser.
@@ -50,6 +54,8 @@ pub async fn server(db: impl PgExecutor<'_>) -> sqlx::Result<Server> {
                      and name in ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')
                  order by name
              ) as "unlimited!",
+             current_setting('default_transaction_isolation') as "isolation!",
+             current_schema()::text as schema,
              coalesce(has_schema_privilege(current_schema(), 'create'), false) as "may_create!",
              current_setting('is_superuser')::bool as "is_superuser!",
              least(

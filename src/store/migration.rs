@@ -36,6 +36,10 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
                 tracing::warn!(version, %error, "a migration waits for a table that is in use");
                 sleep(PAUSE).await;
             }
+            Err(MigrateError::ExecuteMigration(error, _)) if is_occupied(&error) => {
+                let schema = diagnosis::server(&mut connection).await?.schema.unwrap_or_default();
+                return Err(MigrateError::Source(occupied(&schema, &error).into()));
+            }
             applied => applied?,
         }
     }
@@ -44,10 +48,17 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
 
 async fn apply(migrator: &Migrator, connection: &mut PgConnection) -> Result<(), MigrateError> {
     let mut transaction = connection.begin().await?;
-    let turn = "set local client_min_messages = warning; set local statement_timeout = 0;
+    // Whoever has waited for the lock must see what was applied meanwhile. An existing installation stays in its
+    // schema, also if the search path has another one before it by now: sqlx would create its table there, and the
+    // migrations would install the service a second time.
+    let turn = "set transaction isolation level read committed;
+                set local client_min_messages = warning; set local statement_timeout = 0;
                 set local lock_timeout = 0;
                 select pg_advisory_xact_lock(hashtext('portcullis migrations'));
-                set local lock_timeout = '2s'";
+                set local lock_timeout = '2s';
+                select set_config('search_path', quote_ident(nspname) || ', ' || current_setting('search_path'), true)
+                from pg_class c join pg_namespace n on n.oid = relnamespace
+                where c.oid = to_regclass('_sqlx_migrations')";
     sqlx::raw_sql(turn).execute(&mut *transaction).await?;
     migrator.run_direct(&mut *transaction).await?;
     Ok(transaction.commit().await?)
@@ -56,6 +67,22 @@ async fn apply(migrator: &Migrator, connection: &mut PgConnection) -> Result<(),
 /// 55P03: a lock was not to be had in time.
 fn is_kept_waiting(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"))
+}
+
+/// 42P07 duplicate table, 42723 duplicate function: another application is here.
+fn is_occupied(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("42P07" | "42723"))
+}
+
+fn occupied(schema: &str, error: &sqlx::Error) -> String {
+    let message =
+        error.as_database_error().map_or_else(String::new, |error| error.message().to_owned());
+    format!(
+        "{message} in the schema {schema}, which another application uses. Portcullis needs a database, or at least a \
+         schema, of its own: create one for its role with `create schema authorization …`, or change the database in \
+         DATABASE_URL"
+    )
 }
 
 /// The migrations that this binary has.

@@ -21,7 +21,7 @@ const LOCK_NOTICES: Rate = Rate { burst: 1, interval: Duration::from_secs(24 * 6
 /// knows has its own, once the owner has proved the address.
 ///
 /// # Errors
-/// `RateLimited`; `DatabaseUnavailable` when the limits cannot be read.
+/// `RateLimited`, and those of the database.
 pub async fn count_mail(
     connection: &mut PgConnection,
     app: &App,

@@ -40,19 +40,27 @@ impl TestApp {
 
     /// A service with some settings changed.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::defaults().unwrap();
-        config.bcrypt_cost = 4;
-        change(&mut config);
-        Self::on(Arc::new(Database::create().await), config).await
+        Self::with_default_isolation("read committed", change).await
+    }
+
+    /// A service on a database whose transactions have this isolation level by default.
+    pub async fn with_default_isolation(level: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let database = Database::create().await;
+        if level != "read committed" {
+            database.set_default_isolation(level).await;
+        }
+        Self::on(Arc::new(database), quick(change)).await
     }
 
     /// A service on the database of a server that the test started itself.
     pub async fn over(options: PgConnectOptions, change: impl FnOnce(&mut Config)) -> Self {
-        store::migrate(&options).await.unwrap();
-        let mut config = Config::defaults().unwrap();
-        config.bcrypt_cost = 4;
-        change(&mut config);
-        Self::on(Arc::new(Database::of(options)), config).await
+        Self::on_database(Database::of(options), change).await
+    }
+
+    /// A service on a database that may be empty.
+    pub async fn on_database(database: Database, change: impl FnOnce(&mut Config)) -> Self {
+        store::migrate(&database.options).await.unwrap();
+        Self::on(Arc::new(database), quick(change)).await
     }
 
     /// A service that hands its mails to a server.
@@ -111,8 +119,9 @@ impl TestApp {
         let state = App::new(config.clone(), own, Metrics::default());
         let base = serve(state.clone()).await;
         // What the tests do themselves waits for as long as it takes.
-        let pool =
-            PgPoolOptions::new().max_connections(4).connect_lazy_with(database.options.clone());
+        let options = database.options.clone();
+        let options = options.options([("default_transaction_isolation", "read\\ committed")]);
+        let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
         Self { base, pool, config, state, database }
     }
 
@@ -193,6 +202,14 @@ impl TestApp {
         client.user = registered.status(201).body["user"].clone();
         client
     }
+}
+
+/// The default settings, but for bcrypt's cost and some that are changed.
+fn quick(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::defaults().unwrap();
+    config.bcrypt_cost = 4;
+    change(&mut config);
+    config
 }
 
 /// Serves on a free port until the test ends, and returns where.

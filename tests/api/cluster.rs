@@ -60,9 +60,7 @@ pub struct Database {
 
 impl Database {
     pub async fn create() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("portcullis_test_{}_{count}", std::process::id());
+        let name = next_name();
         let cluster = tokio::task::spawn_blocking(|| &*CLUSTER).await.unwrap();
         let options = cluster.options.clone().database(&name);
         if cluster.is_ours {
@@ -72,6 +70,22 @@ impl Database {
             store::migrate(&options).await.unwrap();
         }
         Self { options, name: Some(name) }
+    }
+
+    /// An empty database, with nothing of the service in it.
+    pub async fn empty() -> Self {
+        let cluster = tokio::task::spawn_blocking(|| &*CLUSTER).await.unwrap();
+        let name = next_name();
+        create(&cluster.admin, &name, "template0", cluster.options.get_username()).await;
+        Self { options: cluster.options.clone().database(&name), name: Some(name) }
+    }
+
+    /// Sets the default isolation level of its transactions, for connections from now on.
+    pub async fn set_default_isolation(&self, level: &str) {
+        let name = self.options.get_database().unwrap();
+        let set = format!("alter database {name} set default_transaction_isolation = '{level}'");
+        let mut connection = self.options.connect().await.unwrap();
+        connection.execute(set.as_str()).await.unwrap();
     }
 
     /// One of a server that the test started itself.
@@ -106,6 +120,12 @@ impl Drop for Database {
         });
         let _ = thread.join();
     }
+}
+
+fn next_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("portcullis_test_{}_{count}", std::process::id())
 }
 
 async fn create(options: &PgConnectOptions, name: &str, template: &str, owner: &str) {

@@ -171,6 +171,24 @@ async fn an_error_never_tells_its_cause() {
     assert_ne!(answer.body["request_id"], Value::Null);
 }
 
+#[tokio::test]
+async fn a_transaction_that_postgresql_rolled_back_is_a_503_that_says_so() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    for code in ["40001", "40P01"] {
+        app.sql(&format!(
+            "create or replace function collide() returns trigger language plpgsql as
+             $$ begin raise exception using errcode = '{code}'; end $$"
+        ))
+        .await;
+        app.sql("create or replace trigger collide before insert on sessions execute function collide()")
+            .await;
+        let answer = user.login().await.problem(503, "database_unavailable");
+        let detail = answer.body["detail"].as_str().unwrap();
+        assert!(detail.contains("at the same time") && !detail.contains("reached"), "{detail}");
+    }
+}
+
 async fn send(app: &TestApp, content_type: &str, body: Vec<u8>) -> Answer {
     let request = app.anonymous().request(Method::POST, "/login");
     Answer::to(request.header("content-type", content_type).body(body)).await

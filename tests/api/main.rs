@@ -48,6 +48,7 @@ mod notices;
 mod openapi;
 mod outage;
 mod outbox;
+mod own_schema;
 mod ownership;
 mod password;
 mod password_reset;

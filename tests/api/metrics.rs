@@ -115,7 +115,7 @@ async fn requests_are_counted_by_what_a_client_cannot_choose() {
 async fn a_request_that_its_client_gave_up_is_not_under_way_for_ever() {
     let app = watched().await;
     let user = app.user().await;
-    let mut lock = app.pool.begin_with("begin").await.unwrap();
+    let mut lock = portcullis::store::begin(&app.pool).await.unwrap();
     sqlx::query("lock table users in access exclusive mode").execute(&mut *lock).await.unwrap();
     let asked = tokio::spawn(async move { user.get("/me").await });
     let under_way = r#"http_server_active_requests{http_request_method="GET"}"#;

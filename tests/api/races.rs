@@ -1,6 +1,8 @@
-//! What happens at once, on two instances over one database. `RACE_ROUNDS` asks for more rounds.
+//! Concurrent requests to two instances over one database, at every default isolation level that PostgreSQL has.
+//! `RACE_ROUNDS` asks for more rounds.
 
 use portcullis::config::{Config, Switch};
+use portcullis::store;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -13,9 +15,63 @@ fn unlimited(config: &mut Config) {
     config.throttle = Switch::Off;
 }
 
-fn rounds() -> usize {
-    std::env::var("RACE_ROUNDS").map_or(15, |rounds| rounds.parse().unwrap())
+/// The default isolation level of the database. The service asks for its own.
+#[derive(Clone, Copy)]
+enum Level {
+    ReadCommitted,
+    RepeatableRead,
+    Serializable,
 }
+
+impl Level {
+    async fn app(self, change: impl FnOnce(&mut Config)) -> TestApp {
+        let level = match self {
+            Self::ReadCommitted => "read committed",
+            Self::RepeatableRead => "repeatable read",
+            Self::Serializable => "serializable",
+        };
+        TestApp::with_default_isolation(level, change).await
+    }
+
+    /// A wrong isolation level shows in a few rounds.
+    fn rounds(self) -> usize {
+        let rounds = std::env::var("RACE_ROUNDS").map_or(15, |rounds| rounds.parse().unwrap());
+        match self {
+            Self::ReadCommitted => rounds,
+            Self::RepeatableRead | Self::Serializable => rounds.div_ceil(4),
+        }
+    }
+}
+
+macro_rules! at_every_isolation_level {
+    ($($test:ident),* $(,)?) => {
+        at_every_isolation_level!(@ read_committed ReadCommitted $($test)*);
+        at_every_isolation_level!(@ repeatable_read RepeatableRead $($test)*);
+        at_every_isolation_level!(@ serializable Serializable $($test)*);
+    };
+    (@ $module:ident $level:ident $($test:ident)*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $test() {
+                    super::$test(super::Level::$level).await;
+                }
+            )*
+        }
+    };
+}
+
+at_every_isolation_level![
+    no_session_made_with_the_old_password_survives_its_change,
+    no_session_of_an_account_that_was_disabled_at_once_survives,
+    a_session_that_is_revoked_stays_so_against_requests_and_renewals_in_flight,
+    two_admins_who_demote_each_other_leave_one,
+    after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too,
+    a_promotion_during_a_deletion_ends_without_a_deadlock,
+    a_session_that_was_ended_while_it_waited_ends_no_other,
+    unrelated_users_who_log_in_at_once_do_not_disturb_each_other,
+    replicas_that_start_at_once_migrate_once,
+];
 
 /// In every other round, waits for the first answer that counts. Otherwise a machine may be so fast that what
 /// follows always comes before all tries.
@@ -34,13 +90,12 @@ async fn first(
     answers
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_session_made_with_the_old_password_survives_its_change() {
-    let app = TestApp::with(unlimited).await;
+async fn no_session_made_with_the_old_password_survives_its_change(level: Level) {
+    let app = level.app(unlimited).await;
     let replica = app.replica().await;
     let user = app.user().await;
     let (mut old, mut survivors, mut logins) = (PASSWORD.to_owned(), 0, 0);
-    for round in 0..rounds() {
+    for round in 0..level.rounds() {
         let new = format!("password number {round}");
         let login = json!({"identifier": user.username(), "password": old});
         user.post("/login", login.clone()).await.status(200);
@@ -68,20 +123,19 @@ async fn no_session_made_with_the_old_password_survives_its_change() {
     }
     println!(
         "{survivors} sessions survived {} changes of the password, against {logins} logins",
-        rounds()
+        level.rounds()
     );
     assert!(logins > 0);
     assert_eq!(survivors, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_session_of_an_account_that_was_disabled_at_once_survives() {
-    let app = TestApp::with(unlimited).await;
+async fn no_session_of_an_account_that_was_disabled_at_once_survives(level: Level) {
+    let app = level.app(unlimited).await;
     let replica = app.replica().await;
     let (admin, user) = (app.admin().await, app.user().await);
     let path = format!("/users/{}", user.id());
     let (mut survivors, mut logins) = (0, 0);
-    for round in 0..rounds() {
+    for round in 0..level.rounds() {
         let login = json!({"identifier": user.username(), "password": PASSWORD});
         let mut tries = JoinSet::new();
         for i in 0..6 {
@@ -106,18 +160,20 @@ async fn no_session_of_an_account_that_was_disabled_at_once_survives() {
             survivors += usize::from(replica.with_cookie(&cookie).get("/me").await.code == 200);
         }
     }
-    println!("{survivors} sessions survived {} disablings, against {logins} logins", rounds());
+    println!(
+        "{survivors} sessions survived {} disablings, against {logins} logins",
+        level.rounds()
+    );
     assert!(logins > 0);
     assert_eq!(survivors, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_session_that_is_revoked_stays_so_against_requests_and_renewals_in_flight() {
-    let app = TestApp::with(many_logins).await;
+async fn a_session_that_is_revoked_stays_so_against_requests_and_renewals_in_flight(level: Level) {
+    let app = level.app(many_logins).await;
     let replica = app.replica().await;
     let user = app.user().await;
     let (mut survivors, mut renewed) = (0, 0);
-    for round in 0..rounds() * 2 {
+    for round in 0..level.rounds() * 2 {
         let secret = user.login().await.status(200).cookie();
         let mut tries = JoinSet::new();
         for i in 0..6 {
@@ -153,18 +209,17 @@ async fn a_session_that_is_revoked_stays_so_against_requests_and_renewals_in_fli
     }
     println!(
         "{survivors} of {} revoked secrets worked afterwards, against {renewed} renewals",
-        rounds() * 2
+        level.rounds() * 2
     );
     assert!(renewed > 0);
     assert_eq!(survivors, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_admins_who_demote_each_other_leave_one() {
-    let app = TestApp::start().await;
+async fn two_admins_who_demote_each_other_leave_one(level: Level) {
+    let app = level.app(|_| {}).await;
     let replica = app.replica().await;
     let mut without = 0;
-    for _ in 0..rounds() {
+    for _ in 0..level.rounds() {
         app.sql("update users set role = 'user'").await;
         let (a, b) = (app.admin().await, app.admin().await);
         let (to_a, to_b) = (format!("/users/{}", a.id()), format!("/users/{}", b.id()));
@@ -180,17 +235,16 @@ async fn two_admins_who_demote_each_other_leave_one() {
                 .unwrap();
         without += usize::from(admins != 1);
     }
-    println!("{without} of {} rounds left no admin", rounds());
+    println!("{without} of {} rounds left no admin", level.rounds());
     assert_eq!(without, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too() {
-    let app = TestApp::with(many_logins).await;
+async fn after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too(level: Level) {
+    let app = level.app(many_logins).await;
     let replica = app.replica().await;
     let user = app.user().await;
     let (mut alive, mut served) = (0, 0);
-    for _ in 0..rounds() {
+    for _ in 0..level.rounds() {
         let old = user.login().await.status(200).cookie();
         app.sql("update sessions set last_seen_at = now() - interval '2 minutes'").await;
         let tries: Vec<_> = (0..8)
@@ -219,17 +273,16 @@ async fn after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too() {
     }
     println!(
         "the old secret worked {alive} times after {} renewals; {served} requests in flight",
-        rounds()
+        level.rounds()
     );
     assert_eq!(alive, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_promotion_during_a_deletion_ends_without_a_deadlock() {
-    let app = TestApp::start().await;
+async fn a_promotion_during_a_deletion_ends_without_a_deadlock(level: Level) {
+    let app = level.app(|_| {}).await;
     let replica = app.replica().await;
     let admin = app.admin().await;
-    for _ in 0..rounds() {
+    for _ in 0..level.rounds() {
         let user = app.user().await;
         let path = format!("/users/{}", user.id());
         let rename = |name: &str| json!({"name": name});
@@ -246,15 +299,14 @@ async fn a_promotion_during_a_deletion_ends_without_a_deadlock() {
     }
 }
 
-#[tokio::test]
-async fn a_session_that_was_ended_while_it_waited_ends_no_other() {
-    let app = TestApp::start().await;
+async fn a_session_that_was_ended_while_it_waited_ends_no_other(level: Level) {
+    let app = level.app(|_| {}).await;
     let user = app.user().await;
     let thief = user.login().await.cookie();
     let owner = app.anonymous();
     let login = json!({"identifier": user.username(), "password": PASSWORD});
     owner.post("/login", login).await.status(200);
-    let mut change = portcullis::store::begin(&app.pool).await.unwrap();
+    let mut change = store::begin(&app.pool).await.unwrap();
     sqlx::query("select from users for no key update").fetch_all(&mut *change).await.unwrap();
     let waiting = tokio::spawn({
         let client = app.with_cookie(&thief);
@@ -266,4 +318,35 @@ async fn a_session_that_was_ended_while_it_waited_ends_no_other() {
     change.commit().await.unwrap();
     waiting.await.unwrap().problem(401, "session_expired");
     owner.get("/me").await.ok();
+}
+
+async fn unrelated_users_who_log_in_at_once_do_not_disturb_each_other(level: Level) {
+    let app = level.app(many_logins).await;
+    let replica = app.replica().await;
+    let mut users = Vec::new();
+    for _ in 0..12 {
+        users.push(app.user().await);
+    }
+    for _ in 0..4 {
+        let mut logins = JoinSet::new();
+        for (i, user) in users.iter().enumerate() {
+            let browser = if i % 2 == 0 { &app } else { &replica }.anonymous();
+            // They share the limits of their network.
+            let login = json!({"identifier": user.username(), "password": PASSWORD});
+            logins.spawn(async move { browser.post("/login", login).await });
+        }
+        for answer in logins.join_all().await {
+            answer.status(200);
+        }
+    }
+}
+
+async fn replicas_that_start_at_once_migrate_once(level: Level) {
+    let app = level.app(|_| {}).await;
+    app.sql("drop schema public cascade").await;
+    app.sql("create schema public").await;
+    let options = app.database_options();
+    let replica = || async { store::migrate(&options).await.unwrap() };
+    tokio::join!(replica(), replica(), replica(), replica());
+    app.user().await;
 }

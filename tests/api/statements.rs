@@ -63,6 +63,8 @@ async fn who_is_calling_is_one_statement() {
             assert_eq!(sent.len(), expected, "{call}: {sent:?}");
         }
     }
+    app.anonymous().get("/readyz").await.ok();
+    assert_eq!(statements.take().len(), 1, "readiness is one read");
     app.anonymous().get("/me").await.problem(401, "unauthenticated");
     app.with_cookie("nonsense").get("/me").await.problem(401, "session_expired");
     app.with_token("pct_nonsense").get("/me").await.problem(401, "invalid_token");

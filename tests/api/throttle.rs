@@ -512,11 +512,11 @@ async fn when_the_limiter_fails_nobody_logs_in() {
     let user = app.user().await;
     app.sql("alter table throttles rename to elsewhere").await;
     let login = app.anonymous().post("/login", right(user.username())).await;
-    login.problem(503, "database_unavailable");
+    login.problem(500, "internal");
     let confirm = user.post("/me/reauthenticate", json!({"password": PASSWORD})).await;
-    confirm.problem(503, "database_unavailable");
+    confirm.problem(500, "internal");
     let account = json!({"username": "another", "password": PASSWORD});
-    app.anonymous().post("/users", account).await.problem(503, "database_unavailable");
+    app.anonymous().post("/users", account).await.problem(500, "internal");
     user.get("/me").await.ok();
     // Where it is off, it is not asked.
     let open = Config { throttle: Switch::Off, ..app.config.clone() };

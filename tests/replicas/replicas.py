@@ -40,12 +40,14 @@ def settings(directory, replica, pgbouncer, primary):
     shown = {
         subprocess.run(
             ["psql", "-X", "-q", "-A", "-t", "-c", "show statement_timeout", "-c", "show lock_timeout",
-             "-c", "show idle_in_transaction_session_timeout", pgbouncer.url()],
+             "-c", "show idle_in_transaction_session_timeout", "-c", "show default_transaction_isolation",
+             pgbouncer.url()],
             capture_output=True, text=True,
         ).stdout
         for _ in range(20)
     }
-    check("time-outs are in force behind PgBouncer", shown == {"10s\n2s\n10s\n"}, seen=shown)
+    check("time-outs and the isolation level are in force behind PgBouncer",
+          shown == {"10s\n2s\n10s\nread committed\n"}, seen=shown)
     client = Client(replica.port, 200, 0)
     client.register()
     lock = threading.Thread(target=primary.sql, args=("begin; lock table users; select pg_sleep(4)", "portcullis"))

@@ -7,11 +7,12 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use super::{Finding, migrations, settings, unreachable};
-use crate::command::{Database, known_passwords};
+use super::{Finding, Level, migrations, settings, unreachable};
+use crate::command::{Database, known_passwords, refusal};
 use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::password::Hasher;
+use crate::session::trial;
 use crate::store;
 use crate::store::diagnosis::{self, Server};
 
@@ -24,7 +25,7 @@ const CLOCK: time::Duration = time::Duration::seconds(30);
 /// A session's record outlives it by a day, by the clock of the machine that made it.
 const CLOCK_FAR: time::Duration = time::Duration::hours(12);
 
-/// Connects, and looks without changing anything.
+/// Connects, and looks. What it writes is rolled back.
 pub(super) async fn check(config: &Config) -> Vec<Finding> {
     if config.database_url.is_none() {
         match Embedded::is_made(&config.data_dir).await {
@@ -43,7 +44,7 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
         Err(line) => return vec![Finding::problem(NOT_THERE, line)],
     };
     // What the service asks for, a pooler may refuse.
-    let options = store::with_time_outs(database.options(), config);
+    let options = store::with_session_settings(database.options(), config);
     let options = options.application_name("portcullis doctor");
     let findings = match timeout(PATIENCE, options.connect()).await {
         Ok(Ok(connection)) => look(connection, &options, &database.place(), config).await,
@@ -78,7 +79,13 @@ async fn look(
             true => pool(config.database_connections),
             false => connections(&server, config.database_connections),
         });
-        findings.extend(migrations::compare(&applied, &server));
+        let migrations = migrations::compare(&applied, &server);
+        let is_complete = migrations.iter().all(|finding| finding.level == Level::Ok);
+        findings.extend(migrations);
+        // Otherwise a problem or a pending migration is reported already.
+        if is_complete && !server.is_standby && !server.is_read_only {
+            findings.push(login(&mut connection, config).await?);
+        }
         let has_accounts = applied.iter().any(|migration| migration.version == 1);
         let admins = match has_accounts {
             true => known_passwords::admins(&mut connection).await?,
@@ -101,6 +108,18 @@ async fn look(
              with in pg_stat_activity.",
         )],
     }
+}
+
+/// Whether the database accepts what a login writes.
+async fn login(connection: &mut PgConnection, config: &Config) -> sqlx::Result<Finding> {
+    let transaction = connection.begin().await?;
+    Ok(match trial::log_in(transaction, config).await {
+        Ok(()) => Finding::ok("what a login writes is accepted (it was rolled back)"),
+        Err(error) => Finding::problem(
+            format!("what a login writes is not accepted: {}", refusal::message(&error)),
+            refusal::remedy(&error),
+        ),
+    })
 }
 
 /// Admins whose password everybody knows.
@@ -162,6 +181,18 @@ fn fitness(server: &Server) -> Vec<Finding> {
             "The service asks for them, and a pooler does not pass that on. One locked row, or one \
              statement that never ends, can then hold every connection. Have the pooler set them \
              (PgBouncer: connect_query), as in deploy/pgbouncer.ini.",
+        ));
+    }
+    if server.isolation != store::ISOLATION {
+        findings.push(Finding::problem(
+            format!("the default isolation level is {}, not {}", server.isolation, store::ISOLATION),
+            format!(
+                "The service asks for {level:?}, and a pooler does not pass that on. Requests that arrive at the \
+                 same time then fail with 503. Have the pooler set it (PgBouncer: add `set \
+                 session characteristics as transaction isolation level {level}` to connect_query), as in \
+                 deploy/pgbouncer.ini, or run `alter database … set default_transaction_isolation = '{level}'`.",
+                level = store::ISOLATION,
+            ),
         ));
     }
     if server.is_superuser {
@@ -265,7 +296,7 @@ async fn is_pooled(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level::{self, Ok, Problem, Warning};
+    use super::Level::{Ok, Problem, Warning};
     use super::*;
 
     fn server() -> Server {
@@ -277,6 +308,8 @@ mod tests {
             is_read_only: false,
             has_icu: true,
             unlimited: Vec::new(),
+            isolation: "read committed".to_owned(),
+            schema: Some("auth".to_owned()),
             may_create: true,
             is_superuser: false,
             connections: 97,
@@ -298,6 +331,7 @@ mod tests {
         assert_eq!(fit(|server| server.is_read_only = true), [Problem]);
         assert_eq!(fit(|server| server.encoding = "SQL_ASCII".to_owned()), [Problem]);
         assert_eq!(fit(|server| server.has_icu = false), [Problem]);
+        assert_eq!(fit(|server| server.isolation = "repeatable read".to_owned()), [Problem]);
         assert_eq!(fit(|server| server.is_superuser = true), [Warning]);
         assert_eq!(fit(|server| server.unlimited.push("lock_timeout".to_owned())), [Warning]);
     }

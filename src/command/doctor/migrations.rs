@@ -39,12 +39,23 @@ pub(super) fn compare(applied: &[Applied], server: &Server) -> Vec<Finding> {
             "The next start of the service applies them, and so does `portcullis migrate`.",
         ));
         if !server.may_create {
-            findings.push(Finding::problem(
-                "this account may not make tables, so migrations will fail",
-                "Since PostgreSQL 15 only the owner of a database may, unless told otherwise: `alter \
-                 database … owner to …`, or `grant create on schema public to …`, with the user of \
-                 DATABASE_URL.",
-            ));
+            let (role, database) = ("the role of DATABASE_URL", "its database");
+            findings.push(match &server.schema {
+                Some(schema) => Finding::problem(
+                    format!("{role} may not create tables in the schema {schema}"),
+                    format!(
+                        "The migrations will fail. Since PostgreSQL 15, only the owner of a database may create \
+                         tables. Make the role the owner of {database} (`alter database … owner to …`), give it a \
+                         schema of its own (`create schema authorization …`), or run `grant create on schema \
+                         {schema} to …`."
+                    ),
+                ),
+                None => Finding::problem(
+                    format!("no schema of the search path exists for {role}"),
+                    "The migrations will fail. Create a schema for the role (`create schema authorization …`), or \
+                     correct its search_path.",
+                ),
+            });
         }
     }
     let newer: Vec<_> = applied

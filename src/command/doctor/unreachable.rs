@@ -103,8 +103,8 @@ pub(super) fn explain(options: &PgConnectOptions, error: &Error) -> Finding {
             ),
             Some("08P01") if error.message().contains("startup parameter") => (
                 format!("the pooler at {place} refuses what is asked of it: {}", error.message()),
-                "The service asks for time-outs when it connects. Have the pooler ignore that and set \
-                 them itself (PgBouncer: ignore_startup_parameters and connect_query), as in \
+                "The service asks for time-outs and an isolation level when it connects. Have the pooler ignore \
+                 that and set them itself (PgBouncer: ignore_startup_parameters and connect_query), as in \
                  deploy/pgbouncer.ini, or lead DATABASE_URL to PostgreSQL itself."
                     .to_owned(),
             ),

@@ -13,7 +13,7 @@ pub async fn count(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select case
                when counted <= $1::bigint then counted
-               else greatest(counted, (select reltuples::bigint from pg_class where oid = 'public.sessions'::regclass))
+               else greatest(counted, (select reltuples::bigint from pg_class where oid = 'sessions'::regclass))
            end as "count!"
            from (
                select count(*) as counted
