@@ -72,7 +72,7 @@ pub async fn run(config: &Config, import: Import) -> Result<String, String> {
         store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
         let pool = store::pool(database.options(), config);
         let mut report = Report::default();
-        let read = read(&pool, file, &import, &mut report).await;
+        let read = read(&pool, file, (&import, config.new_email()), &mut report).await;
         pool.close().await;
         Ok((report, read))
     };
@@ -109,7 +109,7 @@ fn open(import: &Import) -> Result<BufReader<File>, String> {
 async fn read(
     pool: &PgPool,
     mut lines: BufReader<File>,
-    import: &Import,
+    (import, new_email): (&Import, names::Read),
     report: &mut Report,
 ) -> Result<(), String> {
     let told = |error: io::Error| format!("{}: {error}", import.file.display());
@@ -129,7 +129,7 @@ async fn read(
         // Each line may have been a file of its own.
         let text = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
         if !text.trim_ascii().is_empty() {
-            match check(text.trim_ascii_end(), import.long_passwords) {
+            match check(text.trim_ascii_end(), import.long_passwords, new_email) {
                 Ok(user) => batch.push((number, user)),
                 Err(reason) => report.refused.push((number, reason)),
             }
@@ -218,7 +218,11 @@ fn parse(line: &[u8]) -> Result<Row, String> {
 }
 
 /// A line as an account, or why it is none.
-fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
+fn check(
+    line: &[u8],
+    long_passwords: bool,
+    new_email: names::Read,
+) -> Result<ImportedUser, String> {
     let row = parse(line)?;
     let told = |fault: FieldError| fault.to_string();
     let read = |field: &str, text: &Option<String>, read: names::Read| {
@@ -227,7 +231,7 @@ fn check(line: &[u8], long_passwords: bool) -> Result<ImportedUser, String> {
     let email_verified = row.email.is_some() && row.email_verified.unwrap_or_default();
     let new = NewUser {
         username: read("username", &row.username, names::username)?,
-        email: read("email", &row.email, names::email)?,
+        email: read("email", &row.email, new_email)?,
         name: read("name", &row.name, names::name)?,
         role: row.role.unwrap_or_default(),
         must_change_password: false,

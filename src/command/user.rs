@@ -87,7 +87,7 @@ pub async fn run(config: &Config, command: UserCommand) -> Result<String, String
     let hasher = Hasher::new(config);
     let task = match command {
         UserCommand::Import(import) => return import::run(config, import).await,
-        command => Task::read(command, &hasher)?,
+        command => Task::read(command, config, &hasher)?,
     };
     let database = Database::join(config).await?;
     let done = async {
@@ -110,11 +110,11 @@ enum Task {
 }
 
 impl Task {
-    fn read(command: UserCommand, hasher: &Hasher) -> Result<Self, String> {
+    fn read(command: UserCommand, config: &Config, hasher: &Hasher) -> Result<Self, String> {
         Ok(match command {
             UserCommand::Import(_) => return Err("import reads a file of its own".to_owned()),
             UserCommand::Create(create) => {
-                let (new, source) = create.check()?;
+                let (new, source) = create.check(config.new_email())?;
                 Self::Create(new, source.read(hasher)?)
             }
             UserCommand::SetPassword { account, source } => {
@@ -198,18 +198,14 @@ fn failed(error: sqlx::Error) -> String {
 }
 
 impl Create {
-    fn check(self) -> Result<(NewUser, PasswordSource), String> {
+    fn check(self, new_email: names::Read) -> Result<(NewUser, PasswordSource), String> {
         let new = NewUser {
             username: self
                 .username
                 .map(|text| names::username("--username", &text))
                 .transpose()
                 .map_err(told)?,
-            email: self
-                .email
-                .map(|text| names::email("--email", &text))
-                .transpose()
-                .map_err(told)?,
+            email: self.email.map(|text| new_email("--email", &text)).transpose().map_err(told)?,
             name: self.name.map(|text| names::name("--name", &text)).transpose().map_err(told)?,
             role: self.role,
             email_verified: self.email_verified,

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret as _;
 use url::Url;
 
 use super::{Config, SameSite, values};
+use crate::names;
 
 impl Config {
     /// Checks the settings against each other.
@@ -86,6 +87,12 @@ impl Config {
                 let scheme = if self.public_url.is_https() { "https" } else { "http" };
                 page.scheme() == scheme && values::is_within(page, domain)
             })
+    }
+
+    /// How the email addresses of new accounts are read.
+    #[must_use]
+    pub fn new_email(&self) -> names::Read {
+        names::new_email(self.public_url.is_local_http())
     }
 
     /// Whether mails go anywhere. Without a server only a service for development keeps them, as its

@@ -7,9 +7,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use lettre::Address;
 use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
+
+use crate::names;
 
 /// An origin as browsers send it in `Origin` (RFC 6454 §6.2): scheme, host and port, no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,18 @@ impl PublicUrl {
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
+    }
+
+    /// Whether it is http on this machine, as in development.
+    #[must_use]
+    pub fn is_local_http(&self) -> bool {
+        let is_local = match self.0.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        };
+        is_local && !self.is_https()
     }
 
     /// The name or address of the host.
@@ -128,9 +143,19 @@ pub(super) fn page(text: &str) -> Result<Url, String> {
 }
 
 pub(super) fn mailbox(text: &str) -> Result<Mailbox, String> {
-    text.parse().map_err(|_| {
-        "an address, such as auth@example.com or Example <auth@example.com>".to_owned()
-    })
+    let read = || {
+        let Mailbox { name, email } = text.parse().ok()?;
+        if name.as_deref().is_some_and(|name| names::name("name", name).is_err()) {
+            return None;
+        }
+        // Few servers accept other characters in an address.
+        let domain = match Host::parse(email.domain()) {
+            Ok(Host::Domain(domain)) => domain,
+            _ => email.domain().to_owned(),
+        };
+        Some(Mailbox::new(name, Address::new(email.user(), domain).ok()?))
+    };
+    read().ok_or("an address, such as auth@example.com or Example <auth@example.com>".to_owned())
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {

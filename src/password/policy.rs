@@ -8,6 +8,7 @@ use zxcvbn::matching::patterns::MatchPattern;
 use zxcvbn::{Score, zxcvbn};
 
 use super::breached;
+use crate::names::is_blank;
 use crate::problem::FieldError;
 
 /// Characters after NFKC.
@@ -67,12 +68,6 @@ pub(super) fn estimate(
     let advice = advice.unwrap_or_default();
     let message = format!("{message}. {advice}");
     Some(FieldError::new(field, code, message.trim_end_matches(['.', ' '])))
-}
-
-/// Whether a character leaves nothing to be seen.
-fn is_blank(c: char) -> bool {
-    // Soft hyphen, zero-width characters, directions of writing, the byte order mark.
-    c.is_whitespace() || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
 /// The names in lower case, and the words that they are made of.

@@ -75,7 +75,7 @@ pub(super) async fn update_me(
     current: CurrentUser,
     Json(request): Json<UpdateMe>,
 ) -> Result<Json<User>> {
-    let changes = request.check(vec![])?;
+    let changes = request.check(&app, vec![])?;
     let owner = AccountOwner::changing(&current, &app).await?;
     if changes.username.is_some() || changes.email.is_some() {
         throttle::count_name(&app, &client).await?;
@@ -115,7 +115,7 @@ pub(super) async fn delete_me(
 impl UpdateMe {
     /// The changes with names in their stored form, or all that is wrong at once, with what was found
     /// wrong before.
-    pub(super) fn check(&self, mut faults: Vec<FieldError>) -> Result<Changes> {
+    pub(super) fn check(&self, app: &App, mut faults: Vec<FieldError>) -> Result<Changes> {
         let mut read = |field: &str, given: &Option<Option<String>>, read: names::Read| {
             let text = given.as_ref()?;
             let Some(text) = text else { return Some(None) };
@@ -123,7 +123,7 @@ impl UpdateMe {
         };
         let changes = Changes {
             username: read("username", &self.username, names::username),
-            email: read("email", &self.email, names::email),
+            email: read("email", &self.email, app.config.new_email()),
             name: read("name", &self.name, names::name),
             ..Changes::default()
         };

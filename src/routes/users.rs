@@ -298,7 +298,7 @@ impl CreateUser {
             read(field, text.as_deref()?).map_err(|fault| faults.push(fault)).ok()
         };
         let username = take(&self.username, "username", names::username);
-        let email = take(&self.email, "email", names::email);
+        let email = take(&self.email, "email", app.config.new_email());
         let name = take(&self.name, "name", names::name);
         if self.email.is_none() && by_registrant && app.config.require_verified_email.is_on() {
             faults.push(FieldError::new("email", "required", "is required"));

@@ -44,6 +44,7 @@ mod me;
 mod me_account;
 mod metrics;
 mod migrations;
+mod names;
 mod notices;
 mod openapi;
 mod outage;

@@ -10,12 +10,23 @@ use crate::app::PASSWORD;
 
 /// Runs the command with a line on its standard input.
 pub async fn portcullis(app: &TestApp, arguments: &[&str], line: &str) -> Output {
+    portcullis_with(app, &[], arguments, line).await
+}
+
+/// As [`portcullis`], with more settings.
+pub async fn portcullis_with(
+    app: &TestApp,
+    settings: &[(&str, &str)],
+    arguments: &[&str],
+    line: &str,
+) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command
         .args(arguments)
         .env_clear()
         .env("DATABASE_URL", app.database_url())
         .env("PORTCULLIS_BCRYPT_COST", "4")
+        .envs(settings.iter().copied())
         .current_dir(std::env::temp_dir())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -44,7 +44,7 @@ pub(super) fn wanted(config: &Config) -> Result<Option<NewUser>, String> {
         format!("{}=\"{}\" {}", fault.field, value.unwrap_or_default(), fault.message)
     };
     let username = name.map(|text| names::username("PORTCULLIS_ADMIN_USERNAME", text));
-    let email = address.map(|text| names::email("PORTCULLIS_ADMIN_EMAIL", text));
+    let email = address.map(|text| config.new_email()("PORTCULLIS_ADMIN_EMAIL", text));
     Ok(Some(NewUser {
         username: username.transpose().map_err(|fault| told(name, fault))?,
         email: email.transpose().map_err(|fault| told(address, fault))?,

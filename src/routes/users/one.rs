@@ -103,7 +103,7 @@ pub(crate) async fn update_user(
     let password = request.password.as_ref();
     let fault = password.and_then(|password| app.hasher.fault("password", password));
     let names = UpdateMe { username: request.username, email: request.email, name: request.name };
-    let mut changes = names.check(fault.into_iter().collect())?;
+    let mut changes = names.check(&app, fault.into_iter().collect())?;
     changes.role = request.role;
     changes.is_active = request.is_active;
     changes.must_change_password = request.must_change_password;
