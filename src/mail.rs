@@ -2,11 +2,13 @@
 
 mod asking;
 mod compose;
+mod connection;
 mod delivery;
 mod letter;
 mod mailer;
 
 pub use self::asking::ask;
+pub use self::connection::greeting;
 pub use self::delivery::{deliver_due, run};
 pub use self::letter::Letter;
-pub use self::mailer::{BoxError, Mailer, Outgoing};
+pub use self::mailer::{BoxError, Mailer, Outgoing, Support};

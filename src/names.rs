@@ -3,6 +3,7 @@
 mod email;
 mod visible;
 
+pub(crate) use self::email::is_public_domain;
 pub use self::email::{email, new_email};
 pub(crate) use self::visible::is_blank;
 use self::visible::{breaks_line, changes_direction};

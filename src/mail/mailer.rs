@@ -1,24 +1,28 @@
 //! How mails leave: to an SMTP server or, in development, to files.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::address::{AddressError, Envelope};
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp;
-use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use lettre::transport::smtp::extension::Extension;
+use lettre::{Address, Message};
 use rustix::fs::Access;
+use tokio::time::timeout;
 
+use super::connection::{Server, greeting};
 use super::letter::Letter;
 use crate::config::{Config, SmtpUrl};
-use crate::private;
+use crate::{names, private};
 
 /// What the server, or the way to it, has against a mail.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long connecting may take. Answers have no limit of their own: whoever sends sets one for all.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long the server may take to say goodbye.
+const QUIT_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whom mails are from that go to no server.
 const FROM_NOBODY: &str = "Portcullis <portcullis@localhost>";
@@ -34,10 +38,17 @@ pub struct Mailer {
 
 #[derive(Clone, Debug)]
 enum Way {
-    Server(SmtpUrl, Box<AsyncSmtpTransport<Tokio1Executor>>),
+    Server(SmtpUrl, Arc<Server>),
     /// For development. The files hold links and codes that open accounts.
     Files(PathBuf),
     Nowhere,
+}
+
+/// What the server can do besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Support {
+    /// Whether it accepts addresses such as josé@example.com (RFC 6531).
+    pub smtputf8: bool,
 }
 
 /// A mail on its way.
@@ -83,9 +94,9 @@ impl Mailer {
         let service = from.name.clone().unwrap_or_else(host);
         let way = match &config.smtp_url {
             Some(url) => {
-                let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.connection())
+                let server = Server::new(url, greeting(config))
                     .map_err(|error| format!("PORTCULLIS_SMTP_URL ({url}): {error}"))?;
-                Way::Server(url.clone(), Box::new(server.timeout(Some(CONNECT_WITHIN)).build()))
+                Way::Server(url.clone(), Arc::new(server))
             }
             None if config.has_mail() => {
                 check(&config.data_dir)?;
@@ -117,15 +128,21 @@ impl Mailer {
     ///
     /// # Errors
     /// What the server, or the way to it, has against it.
-    pub async fn try_connection(&self) -> Result<(), BoxError> {
+    pub async fn try_connection(&self) -> Result<Support, BoxError> {
         match &self.way {
-            Way::Server(_, server) => match server.test_connection().await? {
-                true => Ok(()),
-                false => Err("the server did not answer".into()),
-            },
-            Way::Files(dir) => check_writable(dir).map_err(|error| unwritable(dir, &error)),
-            Way::Nowhere => Ok(()),
+            Way::Server(_, server) => {
+                let mut connection = server.connect().await?;
+                let smtputf8 = connection.server_info().supports_feature(Extension::SmtpUtfEight);
+                if !connection.test_connected().await {
+                    return Err("the server did not answer".into());
+                }
+                let _ = timeout(QUIT_WITHIN, connection.quit()).await;
+                return Ok(Support { smtputf8 });
+            }
+            Way::Files(dir) => check_writable(dir).map_err(|error| unwritable(dir, &error))?,
+            Way::Nowhere => {}
         }
+        Ok(Support { smtputf8: true })
     }
 
     /// Sends a mail.
@@ -135,7 +152,13 @@ impl Mailer {
     pub async fn send(&self, mail: &Outgoing<'_>) -> Result<(), BoxError> {
         let message = self.message(mail)?;
         match &self.way {
-            Way::Server(_, server) => server.send(message).await.map(drop).map_err(BoxError::from),
+            Way::Server(_, server) => {
+                let mut connection = server.connect().await?;
+                connection.send(message.envelope(), &message.formatted()).await?;
+                // It was accepted. A server that is slow to say goodbye must not make it be sent again.
+                let _ = timeout(QUIT_WITHIN, connection.quit()).await;
+                Ok(())
+            }
             Way::Files(dir) => {
                 let name = format!("{}.eml", mail.id);
                 let file = dir.join(&name);
@@ -154,7 +177,7 @@ impl Mailer {
         let (letter, service) = (mail.letter, self.service.as_str());
         let bodies =
             MultiPart::alternative_plain_html(letter.text(service)?, letter.html(service)?);
-        let to: Address = mail.to.parse()?;
+        let to = address(mail.to)?;
         // Not what it reads out of the headers again.
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.clone()])?;
         let message = Message::builder()
@@ -167,6 +190,13 @@ impl Mailer {
             .multipart(bodies)?;
         Ok(message)
     }
+}
+
+/// An address as lettre has it, whose own rules accept only some scripts.
+fn address(text: &str) -> Result<Address, AddressError> {
+    let text = names::email("to", text).map_err(|_| AddressError::InvalidInput)?;
+    let (local, domain) = text.rsplit_once('@').ok_or(AddressError::MissingParts)?;
+    Ok(Address::new_dangerous(local, domain))
 }
 
 /// Whether trying again may help.

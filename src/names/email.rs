@@ -53,7 +53,7 @@ fn public_email(field: &str, text: &str) -> Result<String, FieldError> {
 
 /// Whether it is a name with a dot, and not one of this machine. `Host` reads every notation of an IPv4 address, such
 /// as `0x7f000001` and `1`.
-fn is_public_domain(domain: &str) -> bool {
+pub(crate) fn is_public_domain(domain: &str) -> bool {
     matches!(Host::parse(domain), Ok(Host::Domain(_)))
         && domain.contains('.')
         && !domain.ends_with(".localhost")

@@ -11,7 +11,7 @@ use crate::serve::{Directory, Service, command};
 use crate::smtp::{Failure, Mailbox, Options, Tls};
 
 /// What it prints, its explanations in one line each, and whether it found no problem.
-async fn doctor(environment: &[(&str, &str)], arguments: &[&str]) -> (String, bool) {
+pub async fn doctor(environment: &[(&str, &str)], arguments: &[&str]) -> (String, bool) {
     let directory = Directory::new();
     doctor_in(&directory.0, environment, arguments).await
 }
@@ -268,7 +268,9 @@ async fn doctor_of_mail(url: &str, certificate: &str, arguments: &[&str]) -> (St
 #[tokio::test]
 async fn the_mail_server_is_asked_and_a_test_mail_is_sent() {
     for tls in [Tls::None, Tls::Starttls, Tls::Wrapped] {
-        let mailbox = Mailbox::with(Options { tls, login: Some(("auth", "hunter2")) }).await;
+        let mailbox =
+            Mailbox::with(Options { tls, login: Some(("auth", "hunter2")), ..Options::default() })
+                .await;
         let (url, certificate) = (mailbox.url(), mailbox.certificate().to_owned());
         let (text, _) = doctor_of_mail(&url, &certificate, &[]).await;
         assert!(text.contains("the mail server answers: smtp"), "{text}");
@@ -291,8 +293,8 @@ async fn the_mail_server_is_asked_and_a_test_mail_is_sent() {
 #[tokio::test]
 async fn each_way_in_which_mail_fails_is_told_in_plain_words() {
     let login = Some(("auth", "hunter2"));
-    let plain = Mailbox::with(Options { tls: Tls::None, login }).await;
-    let wrapped = Mailbox::with(Options { tls: Tls::Wrapped, login }).await;
+    let plain = Mailbox::with(Options { tls: Tls::None, login, ..Options::default() }).await;
+    let wrapped = Mailbox::with(Options { tls: Tls::Wrapped, login, ..Options::default() }).await;
     let port = |url: &str| url.rsplit(':').next().unwrap().to_owned();
     let (plain_port, wrapped_port) = (port(&plain.url()), port(&wrapped.url()));
     for (url, certificate, part) in [

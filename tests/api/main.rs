@@ -40,6 +40,7 @@ mod login_code;
 mod logout;
 mod logs;
 mod lookups;
+mod mail_server;
 mod me;
 mod me_account;
 mod metrics;

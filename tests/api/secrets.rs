@@ -25,8 +25,11 @@ fn grouped(code: &str) -> String {
 async fn no_secret_is_in_the_log_even_at_trace_nor_in_a_trace() {
     let mut app = TestApp::start().await;
     let directory = Directory::new();
-    let mailbox =
-        Mailbox::with(Options { tls: Tls::None, login: Some(("auth", "hunter2hunter2")) });
+    let mailbox = Mailbox::with(Options {
+        tls: Tls::None,
+        login: Some(("auth", "hunter2hunter2")),
+        ..Options::default()
+    });
     let mailbox = mailbox.await;
     let collector = Collector::start(Manner::Takes).await;
     let (database, smtp_url) = (app.database_url(), mailbox.url());

@@ -26,6 +26,22 @@ pub struct Options {
     pub tls: Tls,
     /// The username and the password.
     pub login: Option<(&'static str, &'static str)>,
+    pub hello: Hello,
+    /// Whether addresses may have other characters than ASCII.
+    pub smtputf8: bool,
+}
+
+/// How a client must greet it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hello {
+    #[default]
+    Any,
+    /// It is older than EHLO.
+    HeloOnly,
+    /// With a name that has a dot, as Postfix with reject_non_fqdn_helo_hostname.
+    FullyQualified,
+    /// No name is good enough.
+    Rejected,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -89,7 +105,7 @@ impl Mailbox {
 
     /// Where it is, how to encrypt, and how to log in.
     pub fn url(&self) -> String {
-        let Options { tls, login } = self.server.options;
+        let Options { tls, login, .. } = self.server.options;
         let (scheme, host) = match tls {
             Tls::None => ("smtp", "127.0.0.1"),
             Tls::Starttls => ("smtp+starttls", "localhost"),
@@ -154,6 +170,11 @@ impl Mailbox {
             |mails: &[Mail]| mails.iter().filter(|mail| mail.is_to(address)).count() >= n;
         self.until(&what, is_there).await;
         self.to(address).swap_remove(n - 1)
+    }
+
+    /// The names by which it was greeted.
+    pub fn greetings(&self) -> Vec<String> {
+        self.server.greetings.lock().unwrap().clone()
     }
 
     /// How many logins were right.

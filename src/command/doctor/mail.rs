@@ -7,7 +7,7 @@ use url::Url;
 
 use super::Finding;
 use crate::config::{Config, SmtpUrl};
-use crate::mail::{BoxError, Letter, Mailer, Outgoing};
+use crate::mail::{self, BoxError, Letter, Mailer, Outgoing};
 use crate::names;
 
 /// How long the server may take.
@@ -37,23 +37,43 @@ pub(super) async fn check(config: &Config, send_to: Option<&str>) -> Vec<Finding
              accounts are opened. Write smtp+starttls:// (usually port 587) or smtps:// (465).",
         ));
     }
-    match within(mailer.try_connection()).await {
-        Ok(()) => findings.push(Finding::ok(format!("the mail server answers: {url}"))),
+    let support = match within(mailer.try_connection()).await {
+        Ok(support) => support,
         Err(error) => {
-            findings.push(unreachable(url, &error));
+            findings.push(unreachable(config, url, &error));
             return findings;
         }
+    };
+    findings.push(Finding::ok(format!("the mail server answers: {url}")));
+    if !support.smtputf8 {
+        findings.push(without_smtputf8(config));
     }
     if let Some(to) = send_to {
-        findings.push(send(&mailer, to).await);
+        findings.push(send(config, &mailer, to).await);
     }
     findings
+}
+
+/// The server accepts only ASCII in addresses.
+fn without_smtputf8(config: &Config) -> Finding {
+    if config.mail_from.as_ref().is_some_and(|from| !from.email.to_string().is_ascii()) {
+        return Finding::problem(
+            "the mail server does not support the address of PORTCULLIS_MAIL_FROM",
+            "The address has characters that need the extension SMTPUTF8, which the server lacks. No email can \
+             be sent. Use an ASCII address, or another server.",
+        );
+    }
+    Finding::warning(
+        "the mail server does not support SMTPUTF8",
+        "People can register with an address such as josé@example.com, but no email can be sent to it. The log \
+         shows each email that fails. Enable SMTPUTF8 in the server, or use another one.",
+    )
 }
 
 async fn without_server(config: &Config, mailer: &Mailer) -> Finding {
     if config.has_mail() {
         return match mailer.try_connection().await {
-            Ok(()) => Finding::note(
+            Ok(_) => Finding::note(
                 format!("mails go to {}", mailer.place()),
                 "This is for development: anybody who can read the files can open accounts. Set \
                  PORTCULLIS_SMTP_URL and PORTCULLIS_MAIL_FROM before others use the service.",
@@ -101,7 +121,7 @@ fn is_safe(page: &Url) -> bool {
     page.scheme() == "https" || page.host_str() == Some("localhost")
 }
 
-async fn send(mailer: &Mailer, to: &str) -> Finding {
+async fn send(config: &Config, mailer: &Mailer, to: &str) -> Finding {
     let to = match names::email("--send-test-mail", to) {
         Ok(to) => to,
         Err(fault) => return Finding::problem("no test mail was sent", fault.to_string()),
@@ -114,18 +134,46 @@ async fn send(mailer: &Mailer, to: &str) -> Finding {
             "Whether it arrives is another matter: look into the mailbox, also where spam goes. A domain \
              that mails are from should name its servers (SPF) and sign (DKIM), or others refuse them.",
         ),
-        Err(error) => Finding::problem(
-            format!("the mail server did not take a test mail to {to}"),
-            format!("{}. It may not let this login send from PORTCULLIS_MAIL_FROM.", chain(&error)),
-        ),
+        Err(error) => {
+            let text = chain(&error);
+            let why = match rejected_greeting(config, &text) {
+                Some(why) => why,
+                None if text.contains("SMTPUTF8") => {
+                    "The server accepts only ASCII addresses: it lacks the extension SMTPUTF8."
+                        .to_owned()
+                }
+                None => "It may not let this login send from PORTCULLIS_MAIL_FROM.".to_owned(),
+            };
+            Finding::problem(
+                format!("the mail server did not take a test mail to {to}"),
+                format!("{text}. {why}"),
+            )
+        }
     }
 }
 
-fn unreachable(url: &SmtpUrl, error: &BoxError) -> Finding {
+/// What helps if the server rejects the name in EHLO or HELO.
+fn rejected_greeting(config: &Config, text: &str) -> Option<String> {
+    let lower = text.to_lowercase();
+    let is_rejected =
+        ["helo", "ehlo", "fully-qualified", "fqdn"].iter().any(|word| lower.contains(word));
+    is_rejected.then(|| {
+        format!(
+            "The service greets the server as {}: by the host of PORTCULLIS_PUBLIC_URL or, if that is no domain \
+             with a dot, by the domain of PORTCULLIS_MAIL_FROM. Set one of them to a domain that the server accepts.",
+            mail::greeting(config)
+        )
+    })
+}
+
+fn unreachable(config: &Config, url: &SmtpUrl, error: &BoxError) -> Finding {
     let text = chain(error);
     let lower = text.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let why = if has(&["certificate", "unknownissuer", "notvalidforname"]) {
+    let greeting = rejected_greeting(config, &text);
+    let why = if let Some(why) = &greeting {
+        why
+    } else if has(&["certificate", "unknownissuer", "notvalidforname"]) {
         "Its certificate is not one that this machine trusts for that host. Name the host that the \
          certificate is for, or, for a certificate of your own, name its file in SSL_CERT_FILE."
     } else if has(&["authentic", "535", "credential", "username"]) {
@@ -147,7 +195,7 @@ fn unreachable(url: &SmtpUrl, error: &BoxError) -> Finding {
     Finding::problem(format!("the mail server cannot be used: {url}"), format!("{text}. {why}"))
 }
 
-async fn within(work: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
+async fn within<T>(work: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
     timeout(PATIENCE, work).await.unwrap_or_else(|_| Err("it took too long".into()))
 }
 

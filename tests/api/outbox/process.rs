@@ -123,7 +123,7 @@ async fn tls_and_a_login_are_as_the_url_has_them() {
     let login = Some(("auth@example.com", "pa:ss/w@rd"));
     for tls in [Tls::Starttls, Tls::Wrapped] {
         let directory = Directory::new();
-        let mailbox = Mailbox::with(Options { tls, login }).await;
+        let mailbox = Mailbox::with(Options { tls, login, ..Options::default() }).await;
         let trusted = directory.0.join("ca.pem");
         std::fs::write(&trusted, mailbox.certificate()).unwrap();
         let url = mailbox.url();

@@ -138,7 +138,7 @@ async fn many_may_send_at_once() {
 #[tokio::test]
 async fn a_mail_may_be_sent_encrypted() {
     for (tls, scheme) in [(Tls::Starttls, "smtp+starttls"), (Tls::Wrapped, "smtps")] {
-        let mailbox = Mailbox::with(Options { tls, login: None }).await;
+        let mailbox = Mailbox::with(Options { tls, ..Options::default() }).await;
         assert!(mailbox.url().starts_with(&format!("{scheme}://localhost:")));
         for host in ["localhost", "127.0.0.1"] {
             let url = mailbox.url().replace("localhost", host);
@@ -154,7 +154,7 @@ async fn a_mail_may_be_sent_encrypted() {
 async fn the_certificate_of_another_is_not_trusted() {
     let other = Mailbox::start().await;
     for tls in [Tls::Starttls, Tls::Wrapped] {
-        let mailbox = Mailbox::with(Options { tls, login: None }).await;
+        let mailbox = Mailbox::with(Options { tls, ..Options::default() }).await;
         let transport = transport(&mailbox.url(), other.certificate(), Mechanism::Plain);
         let error = transport.send(mail("alice@example.com")).await.unwrap_err();
         assert!(format!("{error:?}").contains("InvalidCertificate"), "{error:?}");
@@ -164,7 +164,7 @@ async fn the_certificate_of_another_is_not_trusted() {
 
 #[tokio::test]
 async fn nothing_is_taken_in_plain_where_it_could_be_encrypted() {
-    let mailbox = Mailbox::with(Options { tls: Tls::Starttls, login: None }).await;
+    let mailbox = Mailbox::with(Options { tls: Tls::Starttls, ..Options::default() }).await;
     let plain = mailbox.url().replace("smtp+starttls", "smtp");
     let plain = transport(&plain, mailbox.certificate(), Mechanism::Plain);
     assert_eq!(code(&plain.send(mail("alice@example.com")).await.unwrap_err()), 530);
@@ -174,7 +174,8 @@ async fn nothing_is_taken_in_plain_where_it_could_be_encrypted() {
 #[tokio::test]
 async fn a_mail_is_taken_from_who_logs_in() {
     for tls in [Tls::None, Tls::Starttls, Tls::Wrapped] {
-        let mailbox = Mailbox::with(Options { tls, login: Some(LOGIN) }).await;
+        let mailbox =
+            Mailbox::with(Options { tls, login: Some(LOGIN), ..Options::default() }).await;
         for mechanism in [Mechanism::Plain, Mechanism::Login] {
             let transport = transport(&mailbox.url(), mailbox.certificate(), mechanism);
             transport.send(mail("alice@example.com")).await.unwrap();
@@ -185,7 +186,8 @@ async fn a_mail_is_taken_from_who_logs_in() {
 
 #[tokio::test]
 async fn a_wrong_login_or_none_is_refused() {
-    let mailbox = Mailbox::with(Options { tls: Tls::None, login: Some(LOGIN) }).await;
+    let mailbox =
+        Mailbox::with(Options { tls: Tls::None, login: Some(LOGIN), ..Options::default() }).await;
     let mut url = Url::parse(&mailbox.url()).unwrap();
     for (password, refusal) in [(Some("wrong"), 535), (None, 503)] {
         url.set_password(password).unwrap();
@@ -231,7 +233,7 @@ async fn a_message_may_be_put_off() {
 #[tokio::test]
 async fn a_message_may_be_kept_without_an_answer() {
     for tls in [Tls::None, Tls::Starttls, Tls::Wrapped] {
-        let mailbox = Mailbox::with(Options { tls, login: None }).await;
+        let mailbox = Mailbox::with(Options { tls, ..Options::default() }).await;
         let transport = transport_to(&mailbox);
         mailbox.fail(Failure::CutAfterData, 1);
         let error = transport.send(mail("alice@example.com")).await.unwrap_err();
@@ -262,7 +264,7 @@ async fn a_message_may_stay_unanswered() {
 #[tokio::test]
 async fn a_server_may_stop_and_come_back_where_it_was() {
     for tls in [Tls::None, Tls::Wrapped] {
-        let mailbox = Mailbox::with(Options { tls, login: None }).await;
+        let mailbox = Mailbox::with(Options { tls, ..Options::default() }).await;
         let url = mailbox.url();
         let transport = transport_to(&mailbox);
         for round in 1..4 {

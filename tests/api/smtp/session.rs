@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::{Failure, Mail, Options, Tls};
+use super::{Failure, Hello, Mail, Options, Tls};
 
 /// Not a code of SMTP: the connection ends without an answer.
 const CUT: u16 = 1;
@@ -26,6 +26,7 @@ pub struct Server {
     pub options: Options,
     pub mails: watch::Sender<Vec<Mail>>,
     pub failures: Mutex<VecDeque<Failure>>,
+    pub greetings: Mutex<Vec<String>>,
     logins: AtomicUsize,
     tls: TlsAcceptor,
 }
@@ -39,6 +40,7 @@ impl Server {
             options,
             mails: watch::Sender::default(),
             failures: Mutex::default(),
+            greetings: Mutex::default(),
             logins: AtomicUsize::new(0),
             tls: Arc::new(config).into(),
         }
@@ -84,6 +86,19 @@ impl Server {
         }
         let mut line = Vec::new();
         while stream.read_until(b'\n', &mut line).await? > 0 {
+            let is_ehlo = line.starts_with(b"EHLO ");
+            if is_ehlo && self.options.hello == Hello::HeloOnly {
+                stream.write_all(b"502 5.5.1 Command not implemented\r\n").await?;
+                stream.flush().await?;
+                line.clear();
+                continue;
+            }
+            let offers_smtputf8 = is_ehlo && self.options.smtputf8;
+            if self.options.smtputf8 {
+                // The session knows nothing of it.
+                let text = String::from_utf8(line).unwrap();
+                line = text.replace(" SMTPUTF8", "").into_bytes();
+            }
             let response = session.process(&line);
             line.clear();
             match response.code {
@@ -91,7 +106,12 @@ impl Server {
                 HANG => drop(io::copy(&mut stream, &mut io::sink()).await?),
                 _ if response.action == Action::NoReply => {}
                 _ => {
-                    stream.write_all(&response.buffer()?).await?;
+                    let mut reply = response.buffer()?;
+                    if offers_smtputf8 && response.code == 250 {
+                        let first = reply.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+                        reply.splice(first..first, b"250-SMTPUTF8\r\n".iter().copied());
+                    }
+                    stream.write_all(&reply).await?;
                     stream.flush().await?;
                 }
             }
@@ -137,6 +157,18 @@ impl Dialogue {
 }
 
 impl Handler for Dialogue {
+    fn helo(&mut self, _: IpAddr, domain: &str) -> Response {
+        self.server.greetings.lock().unwrap().push(domain.to_owned());
+        match self.server.options.hello {
+            Hello::FullyQualified if !domain.contains('.') => {}
+            Hello::Rejected => {}
+            _ => return OK,
+        }
+        let text =
+            format!("5.5.2 <{domain}>: Helo command rejected: need fully-qualified hostname");
+        Response::custom(504, text)
+    }
+
     fn mail(&mut self, _: IpAddr, _: &str, _: &str) -> Response {
         if self.server.options.tls == Tls::Starttls && !self.is_encrypted {
             return Response::custom(530, "Must issue a STARTTLS command first".to_owned());
