@@ -82,16 +82,18 @@ pub struct MaybeAdmin(pub Option<CurrentUser>);
 #[derive(Debug)]
 pub struct MaybeSession(pub Option<CurrentSession>);
 
-/// The session that the request itself names, by a cookie or as a bearer token, whether or not it is valid. A login
-/// takes its place.
+/// The sessions that the request itself names, by its cookies or as a bearer token, whether or not they are valid. A
+/// login takes their place.
 #[derive(Debug)]
-pub struct NamedSession(pub Option<(SessionId, Transport)>);
+pub struct NamedSessions(pub Vec<(SessionId, Transport)>);
 
 impl CurrentUser {
     /// Decides who is calling, and logs whom it was or that it was nobody.
     pub(crate) async fn identify(parts: &mut Parts, app: &App) -> Result<Self> {
-        let by_cookie =
-            matches!(Credential::of(parts, app), Credential::Session(_, Transport::Cookie));
+        let by_cookie = matches!(
+            Credential::of(parts, app),
+            Credential::Session(_, Transport::Cookie) | Credential::SeveralCookies(_)
+        );
         let identified = Self::decide(parts, app).await;
         match &identified {
             Ok(current) => {
@@ -111,8 +113,11 @@ impl CurrentUser {
     async fn decide(parts: &mut Parts, app: &App) -> Result<Self> {
         let (user, access) = match Credential::of(parts, app) {
             Credential::None => return Err(Error::Unauthenticated),
-            Credential::Unreadable(_) | Credential::SeveralCookies(_) => {
-                return Err(Error::SessionExpired);
+            Credential::Unreadable(_) => return Err(Error::SessionExpired),
+            Credential::SeveralCookies(ids) => {
+                let Ok(client) = Client::from_request_parts(parts, app).await;
+                let current = session::find_only(app, &ids, &client).await?;
+                (current.live.user.clone(), Access::Session(Box::new(current)))
             }
             Credential::Session(id, transport) => {
                 let Ok(client) = Client::from_request_parts(parts, app).await;
@@ -349,13 +354,16 @@ impl FromRequestParts<App> for MaybeSession {
     }
 }
 
-impl FromRequestParts<App> for NamedSession {
+impl FromRequestParts<App> for NamedSessions {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
         Ok(Self(match Credential::of(parts, app) {
-            Credential::Session(id, transport) => Some((id, transport)),
-            _ => None,
+            Credential::Session(id, transport) => vec![(id, transport)],
+            Credential::SeveralCookies(ids) => {
+                ids.into_iter().map(|id| (id, Transport::Cookie)).collect()
+            }
+            _ => vec![],
         }))
     }
 }

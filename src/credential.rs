@@ -33,7 +33,7 @@ pub enum Credential {
     Session(SessionId, Transport),
     /// Something in the place of a session's secret that was never one.
     Unreadable(Transport),
-    /// Cookies of our name, more than one: none of them counts.
+    /// Several cookies of our name. One counts if it is the only valid one.
     SeveralCookies(Vec<SessionId>),
     /// An API token, or, if `None`, something in its place that was never one.
     ApiToken(Option<ApiTokenSecret>),

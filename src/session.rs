@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub(crate) use self::find::by_use;
-pub use self::find::find;
+pub use self::find::{find, find_only};
 use self::records::SessionId;
 
 use crate::audit::{Event, Kind};
@@ -41,8 +41,8 @@ pub struct Begin<'a> {
     pub remember: Option<Duration>,
     /// What opened the account, for the audit event.
     pub by: &'static str,
-    /// The session that the request itself named: it ends.
-    pub replaces: Option<&'a (SessionId, Transport)>,
+    /// The sessions that the request itself named: they are revoked.
+    pub replaces: &'a [(SessionId, Transport)],
     /// The account, unless it is made in the same transaction.
     pub user_id: Option<Uuid>,
 }
@@ -90,16 +90,15 @@ pub async fn begin(
     let lifetime = begin.remember.unwrap_or(app.config.session_lifetime);
     let id = app.records.create(lifetime).await?;
     let begun = async {
-        let replaced = match begin.replaces {
-            Some((old, transport)) => {
-                sessions::find_owner(&app.pool, &old.record_id(), *transport).await?
-            }
-            None => None,
-        };
+        let mut replaced = Vec::new();
+        for (old, transport) in begin.replaces {
+            replaced.extend(sessions::find_owner(&app.pool, &old.record_id(), *transport).await?);
+        }
         let mut transaction = store::begin(&app.pool).await?;
-        if let Some(replaced) = replaced {
-            let ids = [Some(replaced.user_id), begin.user_id];
-            users::lock(&mut transaction, &ids.into_iter().flatten().collect::<Vec<_>>()).await?;
+        if !replaced.is_empty() {
+            let owners = replaced.iter().map(|replaced| replaced.user_id);
+            let ids: Vec<_> = owners.chain(begin.user_id).collect();
+            users::lock(&mut transaction, &ids).await?;
         }
         let user = account(&mut transaction).await?;
         let new = NewSession {
@@ -113,7 +112,7 @@ pub async fn begin(
             client: begin.client,
         };
         let session = sessions::insert(&mut transaction, &new).await?;
-        if let Some(replaced) = replaced {
+        for replaced in replaced {
             end_owned(&mut transaction, replaced, begin.client).await?;
             let (user, devices) = (Some(replaced.user_id), begin.client.device_hashes());
             if !devices.is_empty() {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::{self, NamedSession};
+use crate::auth::{self, NamedSessions};
 use crate::client::{Client, NewDevice};
 use crate::config;
 use crate::credential::{Credential, SESSION_TOKEN_PREFIX};
@@ -95,7 +95,7 @@ problems!(LoginProblems: Error::InvalidCredentials, Error::AccountDisabled, Erro
 pub(super) async fn login(
     State(app): State<App>,
     client: Client,
-    NamedSession(replaces): NamedSession,
+    NamedSessions(replaces): NamedSessions,
     Json(login): Json<Login>,
 ) -> Result<Response> {
     let begun = log_in(&app, client, replaces, login).await;
@@ -106,7 +106,7 @@ pub(super) async fn login(
 async fn log_in(
     app: &App,
     mut client: Client,
-    replaces: Option<(SessionId, Transport)>,
+    replaces: Vec<(SessionId, Transport)>,
     login: Login,
 ) -> Result<Begun> {
     know_by(&mut client, login.device_token.as_ref());
@@ -114,7 +114,7 @@ async fn log_in(
     let identifier = login.identifier()?;
     let (verified, rehashed) =
         auth::verify(app, &client, &identifier, &login.password, PasswordUse::LogIn).await?;
-    let begin = wanted.begin(&client, "password", replaces.as_ref(), Some(verified.user_id));
+    let begin = wanted.begin(&client, "password", &replaces, Some(verified.user_id));
     session::begin(app, begin, async |connection| {
         let version = verified.credential_version;
         let user = users::record_login(&mut *connection, verified.user_id, version).await?;
@@ -148,8 +148,7 @@ pub(super) async fn logout(
         }
         Credential::Session(id, transport) => (vec![id], transport),
         Credential::Unreadable(transport) => (vec![], transport),
-        // Whichever of them is the browser's own, it is to be logged out; nobody has many.
-        Credential::SeveralCookies(ids) => (ids.into_iter().take(4).collect(), Transport::Cookie),
+        Credential::SeveralCookies(ids) => (ids, Transport::Cookie),
     };
     let answer = ended_session(&app, transport);
     // A page that is left at once takes its request with it; the logout is to happen all the same.
@@ -243,7 +242,7 @@ impl Wanted {
         &self,
         client: &'a Client,
         by: &'static str,
-        replaces: Option<&'a (SessionId, Transport)>,
+        replaces: &'a [(SessionId, Transport)],
         user_id: Option<Uuid>,
     ) -> Begin<'a> {
         Begin { client, transport: self.transport, remember: self.remember, by, replaces, user_id }
@@ -252,9 +251,12 @@ impl Wanted {
 
 /// The answer after the current session was ended: the cookie goes with it.
 pub(super) fn ended_session(app: &App, transport: Transport) -> Response {
-    let removal =
-        (transport == Transport::Cookie).then(|| (header::SET_COOKIE, app.cookies.remove()));
-    (StatusCode::NO_CONTENT, AppendHeaders(removal)).into_response()
+    let removals = match transport {
+        Transport::Cookie => app.cookies.remove(),
+        Transport::Token => vec![],
+    };
+    let removals: Vec<_> = removals.into_iter().map(|value| (header::SET_COOKIE, value)).collect();
+    (StatusCode::NO_CONTENT, AppendHeaders(removals)).into_response()
 }
 
 /// The answer that hands a session to its client.
@@ -279,7 +281,7 @@ pub(super) fn hand_out(
     match begun.session.transport {
         Transport::Cookie => {
             let device = begun.device.as_ref().map(|device| cookies.set_devices(&device.cookie));
-            let values = [cookies.set(&begun.id, &begun.session)].into_iter().chain(device);
+            let values = cookies.set(&begun.id, &begun.session).into_iter().chain(device);
             let headers = values.map(|value| (header::SET_COOKIE, value)).collect();
             (AppendHeaders(headers), Tokens::default())
         }

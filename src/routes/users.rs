@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::account::{self, Actor};
-use crate::auth::{Admin, CurrentUser, MaybeAdmin, NamedSession};
+use crate::auth::{Admin, CurrentUser, MaybeAdmin, NamedSessions};
 use crate::client::Client;
 use crate::config::Registration;
 use crate::error::{Error, Result};
@@ -138,7 +138,7 @@ pub(super) async fn create_user(
     State(app): State<App>,
     MaybeAdmin(admin): MaybeAdmin,
     client: Client,
-    NamedSession(replaces): NamedSession,
+    NamedSessions(replaces): NamedSessions,
     Json(request): Json<CreateUser>,
 ) -> Result<Response> {
     if admin.is_none() {
@@ -171,7 +171,7 @@ pub(super) async fn create_user(
         }
         _ => {}
     }
-    let begin = wanted.begin(&client, "registration", replaces.as_ref(), None);
+    let begin = wanted.begin(&client, "registration", &replaces, None);
     let begun = session::begin(&app, begin, async |connection| {
         let user = account::create(connection, &new, &hash, Actor::Registrant, &client).await?;
         count_mail(connection, &app, &client, &new).await?;

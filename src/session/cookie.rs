@@ -39,9 +39,13 @@ pub enum GivenCookie {
     None,
     /// One, and the id in it if it reads as one.
     One(Option<SessionId>),
-    /// Several, so somebody else may have set one: none of them counts.
+    /// Several with different values, and the ids in them, at most one more than [`MOST`]. Somebody else may have set
+    /// one. More often one remains of another cookie domain, or belongs to another deployment.
     Several(Vec<SessionId>),
 }
+
+/// Cookies of our name that are looked at in one request. Browsers have one for each deployment above their host.
+pub const MOST: usize = 4;
 
 impl Cookies {
     /// The prefix makes browsers hold us to the attributes: `__Host-` to this host alone,
@@ -81,10 +85,18 @@ impl Cookies {
         let values: Vec<_> = values(headers, self.name)
             .map(|value| str::from_utf8(value).ok().and_then(SessionId::parse))
             .collect();
-        match values[..] {
+        match &values[..] {
             [] => GivenCookie::None,
-            [one] => GivenCookie::One(one),
-            _ => GivenCookie::Several(values.into_iter().flatten().collect()),
+            [one, others @ ..] if others.iter().all(|other| other == one) => GivenCookie::One(*one),
+            _ => {
+                let mut ids = Vec::new();
+                for id in values.into_iter().flatten() {
+                    if ids.len() <= MOST && !ids.contains(&id) {
+                        ids.push(id);
+                    }
+                }
+                GivenCookie::Several(ids)
+            }
         }
     }
 
@@ -100,10 +112,10 @@ impl Cookies {
         held(headers, self.login_request_name)
     }
 
-    /// The `Set-Cookie` that hands out a session: until the browser closes, or, when it is
-    /// remembered, until it ends.
+    /// The `Set-Cookie`s that hand out a session: until the browser closes, or, when it is remembered, until it
+    /// expires. A cookie for this host alone remains from the time before the cookie domain was set, and is removed.
     #[must_use]
-    pub fn set(&self, id: &SessionId, session: &Session) -> HeaderValue {
+    pub fn set(&self, id: &SessionId, session: &Session) -> Vec<HeaderValue> {
         let mut cookie = self.session(id.expose());
         if session.remember
             && let Some(max) = self.remember_max
@@ -115,15 +127,20 @@ impl Cookies {
             // Both times are PostgreSQL's, and the session was seen in this very request.
             cookie.set_max_age(session.expires_at - session.last_seen_at);
         }
-        header_value(&cookie)
+        // Some clients take both for one cookie: the last one wins.
+        let host_only = self.domain.is_some().then(|| self.remove_host_only());
+        host_only.into_iter().chain([header_value(&cookie)]).collect()
     }
 
-    /// The `Set-Cookie` that removes the cookie, with the attributes that it was set with.
+    /// The `Set-Cookie`s that remove the session's cookie: of this host alone, and of the cookie domain.
     #[must_use]
-    pub fn remove(&self) -> HeaderValue {
-        let mut cookie = self.session(String::new());
-        cookie.set_max_age(Duration::ZERO);
-        header_value(&cookie)
+    pub fn remove(&self) -> Vec<HeaderValue> {
+        let of_domain = self.domain.is_some().then(|| removal(self.session(String::new())));
+        [self.remove_host_only()].into_iter().chain(of_domain).collect()
+    }
+
+    fn remove_host_only(&self) -> HeaderValue {
+        removal(self.cookie(self.name, String::new()))
     }
 
     /// The `Set-Cookie` by which accounts will recognise the browser.
@@ -160,6 +177,11 @@ impl Cookies {
             .same_site(self.same_site)
             .build()
     }
+}
+
+fn removal(mut cookie: Cookie<'_>) -> HeaderValue {
+    cookie.set_max_age(Duration::ZERO);
+    header_value(&cookie)
 }
 
 /// The values of every cookie of this name, byte by byte as browsers see them (RFC 6265bis §5.4): a

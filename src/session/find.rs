@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::CurrentSession;
+use super::cookie::MOST;
 use super::records::{SLACK, SessionId};
 use crate::audit::{Event, Kind};
 use crate::client::Client;
@@ -40,17 +42,72 @@ pub async fn find(
     transport: Transport,
     client: &Client,
 ) -> Result<Live> {
-    let protection = app.config.session_protection;
-    let compare = protection != SessionProtection::Off && !client.is_backend;
-    let (record_id, network) = (id.record_id(), client.network());
+    let live = look_up(app, id, transport, client).await?.ok_or(Error::SessionExpired)?;
+    take_use(app, live, id, client).await
+}
+
+/// The session of the only valid one of several cookies. This admits nobody who could not set a single cookie. Two
+/// valid ones may be of two accounts, one of them an attacker's.
+///
+/// # Errors
+/// `SessionExpired` if none or more than one is valid, and those of the database.
+pub async fn find_only(app: &App, ids: &[SessionId], client: &Client) -> Result<CurrentSession> {
+    let mut valid = Vec::new();
+    // More are an attack.
+    for id in ids.iter().filter(|_| ids.len() <= MOST) {
+        if let Some(live) = look_up(app, id, Transport::Cookie, client).await? {
+            valid.push(CurrentSession { live, id: *id });
+        }
+    }
+    let (cookie, count) = (app.cookies.name(), valid.len());
+    match (valid.pop(), count) {
+        (Some(current), 1) => {
+            tracing::warn!(
+                event = "several_cookies",
+                cookie,
+                valid = count,
+                "the browser sent several session cookies, of which the only valid one counts"
+            );
+            let live = take_use(app, current.live, &current.id, client).await?;
+            Ok(CurrentSession { live, id: current.id })
+        }
+        _ => {
+            tracing::warn!(
+                event = "several_cookies",
+                cookie,
+                valid = count,
+                "the browser sent several session cookies, and not exactly one is valid: the next login or logout \
+                 removes this service's own"
+            );
+            Err(Error::SessionExpired)
+        }
+    }
+}
+
+/// The session that a secret opens. Nothing is changed.
+async fn look_up(
+    app: &App,
+    id: &SessionId,
+    transport: Transport,
+    client: &Client,
+) -> Result<Option<Live>> {
     let wanted = Wanted {
-        record_id: record_id.clone(),
+        record_id: id.record_id(),
         transport,
-        compare,
+        compare: compares(app, client),
         user_agent: client.user_agent.clone(),
-        network: network.clone(),
+        network: client.network(),
     };
-    let mut live = app.lookups.find_session(wanted).await?.ok_or(Error::SessionExpired)?;
+    app.lookups.find_session(wanted).await
+}
+
+fn compares(app: &App, client: &Client) -> bool {
+    app.config.session_protection != SessionProtection::Off && !client.is_backend
+}
+
+/// Protects the session from another client than the one that gave the password, and records its use.
+async fn take_use(app: &App, mut live: Live, id: &SessionId, client: &Client) -> Result<Live> {
+    let (protection, record_id) = (app.config.session_protection, id.record_id());
     if live.differs {
         if protection == SessionProtection::Strong && !live.session.remember {
             end_for_protection(app, &live, &record_id, client).await?;
@@ -65,7 +122,7 @@ pub async fn find(
             last_seen_at: live.session.last_seen_at,
             expires_at: live.session.expires_at,
             ends_at: live.ends_at,
-            network: network.filter(|_| compare && !live.differs),
+            network: client.network().filter(|_| compares(app, client) && !live.differs),
         });
     }
     Ok(live)

@@ -377,9 +377,10 @@ impl Answer {
     /// The value of a cookie that was set.
     pub fn set_cookie(&self, name: &str) -> Option<String> {
         let set = self.headers.get_all(SET_COOKIE).iter();
-        let mut pairs = set.filter_map(|set| set.to_str().unwrap().split(';').next());
-        let named = pairs.find_map(|pair| pair.split_once('=').filter(|pair| pair.0 == name))?;
-        Some(named.1.to_owned())
+        let pairs = set.filter_map(|set| set.to_str().unwrap().split(';').next());
+        // The last one wins, as in a browser: the one before it removes another cookie.
+        let mut pairs = pairs.rev().filter_map(|pair| pair.split_once('='));
+        Some(pairs.find(|pair| pair.0 == name)?.1.to_owned())
     }
 
     /// The session's secret in the body.

@@ -76,7 +76,9 @@ async fn behind_https_the_cookie_is_secure_and_bound_to_the_host_or_domain() {
         config.cookie_domain = Some("example.com".to_owned());
         config.cookie_samesite = SameSite::None;
     });
-    let set = app.await.user().await.login().await.header("set-cookie").unwrap().to_owned();
+    let login = app.await.user().await.login().await;
+    let set: Vec<_> = login.headers.get_all("set-cookie").iter().collect();
+    let set = set[1].to_str().unwrap();
     assert!(set.starts_with("__Secure-portcullis="), "{set}");
     assert!(set.contains("; SameSite=None; Secure; Path=/; Domain=example.com"), "{set}");
 }

@@ -66,6 +66,7 @@ mod security_headers;
 mod serve;
 mod session;
 mod sessions;
+mod several_cookies;
 mod signals;
 mod smtp;
 mod squatter;

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{LoggedIn, Wanted, know_by, logged_in};
 use crate::audit::{Event, Kind};
-use crate::auth::NamedSession;
+use crate::auth::NamedSessions;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, word};
@@ -142,7 +142,7 @@ pub(crate) async fn request_login_code(
 pub(crate) async fn verify_login_code(
     State(app): State<App>,
     client: Client,
-    NamedSession(replaces): NamedSession,
+    NamedSessions(replaces): NamedSessions,
     HeldRequests(held): HeldRequests,
     Json(login): Json<VerifyLoginCode>,
 ) -> Result<Response> {
@@ -154,7 +154,7 @@ pub(crate) async fn verify_login_code(
 async fn log_in(
     app: &App,
     mut client: Client,
-    replaces: Option<(SessionId, Transport)>,
+    replaces: Vec<(SessionId, Transport)>,
     held: &HeldSecrets,
     login: VerifyLoginCode,
 ) -> Result<Begun> {
@@ -179,7 +179,7 @@ async fn log_in(
         true => None,
         false => Some(unknown_password(app, &client).await?),
     };
-    let begin = wanted.begin(&client, "login_code", replaces.as_ref(), Some(id));
+    let begin = wanted.begin(&client, "login_code", &replaces, Some(id));
     let begun = session::begin(app, begin, async |connection| {
         let user = account::log_in_by_mail(connection, &token, instead, &client).await?;
         user.ok_or(Error::InvalidCredentials)
