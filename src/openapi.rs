@@ -3,13 +3,16 @@
 //! Handlers say what is their own; the errors that follow from a call's nature (it needs a login,
 //! it reads a body, it can be slow) are added here, each with an example made from `Error` itself.
 
+use std::collections::BTreeSet;
+
 use axum::http::Method;
 use utoipa::OpenApi;
-use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::schema::ArrayItems;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
+use utoipa::openapi::{ObjectBuilder, Ref, RefOr, Schema, Type};
 
 use crate::error::Error;
 use crate::problem::{FieldError, Problem};
@@ -31,10 +34,11 @@ use crate::{credential, cross_origin, routes};
     ),
     servers((url = "/", description = "This service")),
     tags(
-        (name = "session", description = "Log in, be known, log out"),
+        (name = "session", description = "Register, log in, find out who is logged in, log out"),
         (name = "me", description = "The caller's own account"),
         (name = "mail", description = "Forgotten passwords, verified addresses, logins by mail"),
-        (name = "users", description = "Accounts, for admins; and registration"),
+        (name = "users", description = "Accounts, for admins"),
+        (name = "proxies", description = "Who sent a request to an app behind a reverse proxy"),
         (name = "service", description = "Whether the service is well"),
     ),
     components(schemas(Problem, FieldError)),
@@ -73,15 +77,67 @@ pub fn document() -> utoipa::openapi::OpenApi {
         complete(item.patch.as_mut(), Method::PATCH);
         complete(item.delete.as_mut(), Method::DELETE);
     }
+    name_items(&mut document);
+    name_codes(&mut document);
     document
 }
 
-/// The document as it is served and committed.
+/// Has pages refer to the schema of their items: generated clients then have one type for both.
+fn name_items(document: &mut utoipa::openapi::OpenApi) {
+    let Some(components) = &mut document.components else { return };
+    for (name, schema) in &mut components.schemas {
+        if let Some(item) = name.strip_prefix("Page_")
+            && let RefOr::T(Schema::Object(page)) = schema
+            && let Some(RefOr::T(Schema::Array(items))) = page.properties.get_mut("items")
+        {
+            items.items = ArrayItems::RefOrSchema(Box::new(Ref::from_schema_name(item).into()));
+        }
+    }
+}
+
+/// Adds `ProblemCode`, which lists the codes of all documented errors, for programs that compare with them. Nothing
+/// refers to it: `Problem.code` stays open for new codes.
+fn name_codes(document: &mut utoipa::openapi::OpenApi) {
+    let mut codes =
+        BTreeSet::from([Error::NotFound.code(), Error::MethodNotAllowed.code()].map(str::to_owned));
+    for item in document.paths.paths.values() {
+        let operations = [&item.get, &item.post, &item.put, &item.patch, &item.delete];
+        for operation in operations.into_iter().flatten() {
+            codes.extend(
+                operation.responses.responses.values().flat_map(|it| examples_of(it).into_keys()),
+            );
+        }
+    }
+    let description = "The codes of this version. New versions may add others.";
+    let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
+    let schema = schema.description(Some(description)).build();
+    document
+        .components
+        .get_or_insert_default()
+        .schemas
+        .insert("ProblemCode".to_owned(), schema.into());
+}
+
+/// The document as it is committed.
 ///
 /// # Errors
 /// None: the document is plain data.
 pub fn json() -> serde_json::Result<String> {
-    document().to_pretty_json().map(|json| json + "\n")
+    json_below("")
+}
+
+/// The document as it is served below a prefix, such as `/auth`, if there is one.
+///
+/// # Errors
+/// As for [`json`].
+pub fn json_below(prefix: &str) -> serde_json::Result<String> {
+    let mut document = document();
+    if !prefix.is_empty() {
+        for server in document.servers.iter_mut().flatten() {
+            server.url = prefix.to_owned();
+        }
+    }
+    document.to_pretty_json().map(|json| json + "\n")
 }
 
 /// Adds the errors that follow from what kind of call it is, and the header of every answer.

@@ -24,6 +24,7 @@ pub use forward_auth::router as forward_auth;
 #[must_use]
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .routes(routes!(users::create_user, users::list_users))
         .routes(routes!(login::login))
         .routes(routes!(login::logout))
         .routes(routes!(login::code::request_login_code))
@@ -41,7 +42,6 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(me::tokens::list_my_tokens, me::tokens::create_my_token))
         .routes(routes!(me::tokens::revoke_my_token))
         .routes(routes!(me::activity::list_my_activity))
-        .routes(routes!(users::create_user, users::list_users))
         .routes(routes!(users::one::get_user, users::one::update_user, users::one::delete_user))
         .routes(routes!(users::sessions::list_user_sessions, users::sessions::revoke_user_sessions))
         .routes(routes!(users::tokens::list_user_tokens, users::tokens::revoke_user_tokens))

@@ -1,7 +1,7 @@
 //! Names as the OpenAPI document describes them, wherever they are given. What is said here is held
 //! to in `names`.
 
-use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::schema::{AdditionalProperties, SchemaType};
 use utoipa::openapi::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 
 /// A display name: no character that is rejected, and one that is visible. The blank ones beyond U+FFFF are missing.
@@ -41,6 +41,13 @@ pub(crate) fn name() -> Object {
 /// What to call an API token.
 pub(crate) fn token_name() -> Object {
     displayed("What to call it, at most 200 characters.", false)
+}
+
+/// An object with any members.
+pub(crate) fn details() -> Object {
+    let schema =
+        ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(true)));
+    schema.description(Some("More about it; the members depend on the kind.")).build()
 }
 
 fn displayed(description: &str, nullable: bool) -> Object {

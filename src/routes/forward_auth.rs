@@ -82,7 +82,7 @@ problems!(ForwardAuthProblems:
 /// `-Uri`, or `X-Original-URL`), which becomes the `return_to` of the login page where it is one of ours.
 /// A 401 carries that page as `location`, if `PORTCULLIS_LOGIN_URL` is set and a browser may have asked.
 #[utoipa::path(
-    get, path = "/forward-auth", tag = "session", security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
+    get, path = "/forward-auth", tag = "proxies", security(("cookie" = []), ("bearer" = []), ("api_key" = [])),
     params(Requirements), responses(Checked, ForwardAuthProblems),
 )]
 pub(super) async fn forward_auth(State(app): State<App>, request: Request) -> Response {

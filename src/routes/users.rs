@@ -121,7 +121,7 @@ problems!(ListProblems: Error::Forbidden, Error::InsufficientScope("admin"));
 /// Where the service does not tell which addresses are taken, a registration with one is a 202, and the
 /// account is made when the address is verified.
 #[utoipa::path(
-    post, path = "/users", tag = "users", request_body = CreateUser,
+    post, path = "/users", tag = "session", request_body = CreateUser,
     security((), ("cookie" = []), ("bearer" = []), ("api_key" = [])),
     responses(
         (status = CREATED, body = Registered, headers(

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::page::Paging;
-use crate::timestamp;
+use crate::{schemas, timestamp};
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -43,8 +43,8 @@ pub struct AuditEvent {
     /// The id of the request, as in the log.
     #[schema(required)]
     pub request_id: Option<String>,
-    /// More about it; what is in it goes by the kind.
-    #[schema(value_type = Object)]
+    /// More about it.
+    #[schema(schema_with = schemas::details)]
     pub details: Value,
 }
 

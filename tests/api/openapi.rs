@@ -36,6 +36,82 @@ fn the_committed_document_is_what_the_handlers_say() {
     assert!(committed == openapi::json().unwrap(), "{advice}");
 }
 
+/// Generators make a field with a default required.
+#[test]
+fn no_field_of_a_request_has_a_default() {
+    let document = document();
+    let mut checked = 0;
+    for (method, path, operation) in operations(&document) {
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let Some(name) = schema["$ref"].as_str() else { continue };
+        let schema = document.pointer(name.trim_start_matches('#')).unwrap();
+        for (field, schema) in schema["properties"].as_object().unwrap() {
+            assert!(schema.get("default").is_none(), "{method} {path}: {field}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "{checked}");
+}
+
+#[test]
+fn no_schema_repeats_another_one_in_an_array_or_is_an_object_without_members() {
+    fn check(place: &str, schema: &Value) {
+        let is_closed = schema["type"] == "object"
+            && schema.get("properties").is_none()
+            && schema.get("additionalProperties").is_none();
+        assert!(!is_closed, "{place}: generators make a type without members of it");
+        let items = &schema["items"];
+        assert!(items.get("properties").is_none(), "{place}: refer to the schema of the items");
+        for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+            check(&format!("{place}.{name}"), schema);
+        }
+    }
+    let document = document();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        check(name, schema);
+    }
+}
+
+#[test]
+fn problem_code_lists_every_documented_code_and_nothing_refers_to_it() {
+    let document = document();
+    let listed = document["components"]["schemas"]["ProblemCode"]["enum"].as_array().unwrap();
+    let listed: HashSet<_> = listed.iter().map(|code| code.as_str().unwrap()).collect();
+    let mut documented = HashSet::from(["not_found", "method_not_allowed"]);
+    for (_, _, operation) in operations(&document) {
+        for response in operation["responses"].as_object().unwrap().values() {
+            let problem = &response["content"]["application/problem+json"];
+            documented.extend(
+                problem["examples"].as_object().into_iter().flatten().map(|(code, _)| &**code),
+            );
+        }
+    }
+    assert_eq!(listed, documented);
+    assert!(!document.to_string().contains("schemas/ProblemCode"));
+    assert!(
+        document["components"]["schemas"]["Problem"]["properties"]["code"].get("enum").is_none()
+    );
+}
+
+#[test]
+fn swagger_ui_begins_with_the_registration_and_the_login() {
+    let document = document();
+    let tags = document["tags"].as_array().unwrap();
+    assert_eq!(
+        (&tags[0]["name"], &tags.last().unwrap()["name"]),
+        (&Value::from("session"), &Value::from("service"))
+    );
+    // Swagger UI shows the calls of a tag in the order of the text.
+    let text = openapi::json().unwrap();
+    let place = |id: &str| text.find(&format!("\"operationId\": \"{id}\"")).unwrap();
+    let operations = operations(&document);
+    let operations = operations.iter().filter(|(_, _, call)| call["tags"][0] == "session");
+    let mut ids: Vec<_> =
+        operations.map(|(_, _, call)| call["operationId"].as_str().unwrap()).collect();
+    ids.sort_by_key(|id| place(id));
+    assert_eq!(ids[..2], ["create_user", "login"]);
+}
+
 #[tokio::test]
 async fn the_document_and_swagger_ui_are_served_from_the_binary() {
     let app = TestApp::start().await;

@@ -36,9 +36,9 @@ pub(crate) struct CreateToken {
     /// What to call it.
     #[schema(schema_with = schemas::token_name)]
     name: String,
-    /// What it may do; `["read"]` unless it is said.
+    /// What it may do; without it, `["read"]`.
     #[serde(default, deserialize_with = "words")]
-    #[schema(nullable = false, min_items = 1, default = json!(["read"]))]
+    #[schema(nullable = false, min_items = 1)]
     scopes: Option<Vec<Scope>>,
     /// When it expires: after a year unless this says otherwise, and never if it is null.
     #[serde(default, deserialize_with = "expires_at")]
