@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::parameters::Parameters;
 use crate::request_id::{self, RequestId};
 use crate::state::App;
-use crate::{body, cors, cross_origin, host, metrics, routes, security_headers, supervise};
+use crate::{body, cors, cross_origin, host, metrics, prefix, routes, security_headers, supervise};
 
 /// Every address of the service, behind every layer. The last layer is the outermost: a request meets
 /// them from the bottom up.
@@ -28,8 +28,8 @@ pub fn router(app: App) -> Router {
     let (mut same_origin, _) = routes::forward_auth().split_for_parts();
     let mut api = api.fallback(async || Error::NotFound);
     if app.config.swagger_ui.is_on() {
-        api = api.merge(routes::document());
-        same_origin = same_origin.merge(routes::swagger_ui());
+        api = api.merge(routes::document(&app.config));
+        same_origin = same_origin.merge(routes::swagger_ui(&app.config));
     }
     let checked = from_fn_with_state((app.clone(), Parameters::of(&document)), check_call);
     let api = api.layer(ServiceBuilder::new().layer(cors::rules(&app.config)).layer(checked));
@@ -39,7 +39,7 @@ pub fn router(app: App) -> Router {
         Some(_) => router.layer(from_fn_with_state(app.metrics.answers.clone(), metrics::layer)),
         None => router,
     };
-    router.with_state(app)
+    prefix::serve(router.with_state(app.clone()), app.config.public_url.prefix())
 }
 
 /// Names each request, logs it, and answers each error with a problem.

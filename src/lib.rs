@@ -31,6 +31,7 @@ pub mod openapi;
 pub mod page;
 mod parameters;
 pub mod password;
+mod prefix;
 mod private;
 pub mod problem;
 mod problem_examples;

@@ -42,19 +42,58 @@ impl Origin {
     }
 }
 
+/// The first names of the service's own paths. A prefix must not begin with one: a proxy may strip the prefix or not,
+/// and then nobody could tell which path is meant.
+pub(crate) const OWN_PATHS: [&str; 14] = [
+    "audit",
+    "email",
+    "forward-auth",
+    "healthz",
+    "login",
+    "logout",
+    "me",
+    "openapi.json",
+    "password",
+    "readyz",
+    "session",
+    "swagger-ui",
+    "users",
+    "metrics",
+];
+
 /// Where clients reach the service.
 #[derive(Clone, Debug)]
 pub struct PublicUrl(Url);
 
 impl PublicUrl {
-    /// Takes an http or https URL without a path.
+    /// Takes an http or https URL, with the path below which a proxy serves us, if there is one.
     ///
     /// # Errors
     /// What is allowed.
     pub fn parse(text: &str) -> Result<Self, String> {
-        bare(text.trim())
-            .map(Self)
-            .ok_or("an http or https URL without a path, such as https://auth.example.com".into())
+        let mut url = http(text.trim()).ok_or(
+            "an http or https URL, such as https://auth.example.com or https://example.com/auth",
+        )?;
+        let path = url.path().trim_end_matches('/').to_owned();
+        let mut names = path.split('/').skip(1);
+        if !path.is_empty() && !names.clone().all(is_plain_segment) {
+            return Err(
+                "a URL whose path has only letters, digits, \".\", \"_\", \"-\" and \"~\"".into()
+            );
+        }
+        if let Some(own) = names.next().filter(|name| OWN_PATHS.contains(name)) {
+            return Err(format!(
+                "a URL whose path does not begin with /{own}, an address of the service"
+            ));
+        }
+        url.set_path(&path);
+        Ok(Self(url))
+    }
+
+    /// The path below which clients reach the service, such as `/auth`; empty without one.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        self.0.path().trim_end_matches('/')
     }
 
     /// Whether browsers may be trusted with `Secure` cookies.
@@ -81,11 +120,11 @@ impl PublicUrl {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// An address of ours.
+    /// The URL of one of our paths, below the prefix.
     #[must_use]
     pub fn join(&self, path: &str) -> Url {
         let mut url = self.0.clone();
-        url.set_path(path);
+        url.set_path(&format!("{}{path}", self.prefix()));
         url
     }
 
@@ -125,14 +164,24 @@ pub(super) fn is_within(url: &Url, domain: &str) -> bool {
 
 /// An http(s) URL that holds an origin and nothing else.
 fn bare(text: &str) -> Option<Url> {
+    http(text).filter(|url| url.path() == "/")
+}
+
+/// An http(s) URL that holds an origin and perhaps a path.
+fn http(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    let bare = matches!(url.scheme(), "http" | "https")
-        && url.path() == "/"
+    let plain = matches!(url.scheme(), "http" | "https")
         && url.query().is_none()
         && url.fragment().is_none()
         && url.username().is_empty()
         && url.password().is_none();
-    (bare && !text.contains('*')).then_some(url)
+    (plain && !text.contains('*')).then_some(url)
+}
+
+/// Whether a part of a path reads the same to every proxy, encoded or not.
+fn is_plain_segment(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_plain) && !name.bytes().all(|byte| byte == b'.')
 }
 
 /// The address of a frontend's page.

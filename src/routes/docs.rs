@@ -8,12 +8,13 @@ use axum::routing::get;
 use tower::util::MapResponseLayer;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use crate::config::Config as Settings;
 use crate::state::App;
 use crate::{openapi, security_headers};
 
 /// The OpenAPI document, and the redirect to Swagger UI.
-pub fn document() -> Router<App> {
-    let document = Bytes::from(openapi::json().unwrap_or_default());
+pub fn document(config: &Settings) -> Router<App> {
+    let document = Bytes::from(openapi::json_below(config.public_url.prefix()).unwrap_or_default());
     Router::new().route("/", get(|| async { Redirect::temporary("/swagger-ui/") })).route(
         "/openapi.json",
         get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone())),
@@ -21,8 +22,8 @@ pub fn document() -> Router<App> {
 }
 
 /// Swagger UI, with its assets from the binary.
-pub fn swagger_ui() -> Router<App> {
-    let config = Config::new(["/openapi.json"])
+pub fn swagger_ui(config: &Settings) -> Router<App> {
+    let config = Config::new([format!("{}/openapi.json", config.public_url.prefix())])
         .try_it_out_enabled(true)
         .with_credentials(true)
         .display_request_duration(true)

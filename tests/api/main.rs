@@ -54,6 +54,7 @@ mod own_schema;
 mod ownership;
 mod password;
 mod password_reset;
+mod prefix;
 mod protection;
 mod proxy;
 mod races;

@@ -224,7 +224,7 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         ("PORTCULLIS_LISTEN", "8080", "127.0.0.1:8080"),
         ("PORTCULLIS_METRICS_LISTEN", "localhost:9464", "127.0.0.1:8080"),
         ("PORTCULLIS_PUBLIC_URL", "auth.example.com", "https://auth.example.com"),
-        ("PORTCULLIS_PUBLIC_URL", "https://example.com/auth", "without a path"),
+        ("PORTCULLIS_PUBLIC_URL", "https://example.com/users", "does not begin with /users"),
         ("PORTCULLIS_ALLOWED_ORIGINS", "*", "https://app.example.com"),
         ("PORTCULLIS_COOKIE_SAMESITE", "loose", "lax, strict, none"),
         ("PORTCULLIS_COOKIE_SAMESITE", "none", "https"),

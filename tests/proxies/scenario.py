@@ -3,6 +3,7 @@
 import json
 from urllib.parse import parse_qs, urlsplit
 
+import prefix
 import proxies
 import servers
 from checks import check, finish
@@ -81,7 +82,10 @@ def people(port):
           nobody.ask("GET", "/_auth/x").status != 200,
           nobody.ask("GET", "/forward-auth", {"host": f"auth.app.localhost:{port}"}).status == 404)
 
-    made = nobody.auth("/users", {"username": "alice", "email": "alice@example.com", "password": PASSWORD})
+    new = {"username": "alice", "email": "alice@example.com", "password": PASSWORD}
+    check("strangers do not register", nobody.auth("/users", new).status == 403)
+    admin, _ = login(port, "admin")
+    made = admin.auth("/users", new)
     assert made.status == 201, made.text
     alice, known = login(port, "alice")
     told = {
@@ -156,6 +160,7 @@ def settings(port):
         "PORTCULLIS_TRUSTED_PROXIES": "127.0.0.1",
         "PORTCULLIS_LOGIN_URL": f"http://app.localhost:{port}/public/login",
         "PORTCULLIS_SESSION_PROTECTION": "strong",
+        "PORTCULLIS_REGISTRATION": "closed",
         "PORTCULLIS_ADMIN_USERNAME": "admin",
         "PORTCULLIS_ADMIN_PASSWORD": PASSWORD,
     }
@@ -179,6 +184,7 @@ def through(proxy):
 def main():
     for proxy in proxies.ALL:
         through(proxy)
+    prefix.run()
     finish()
 
 
