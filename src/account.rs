@@ -20,7 +20,7 @@ pub use self::password::{
     ChosenPassword, ResetPassword, change_password, log_in_by_mail, reset_password, unchanged,
 };
 pub use self::sessions::{end_session, end_sessions, lock_out};
-pub use self::tokens::{MOST_TOKENS, create_token, revoke_token, revoke_tokens};
+pub use self::tokens::{MOST_TOKENS, TokenRequest, create_token, revoke_token, revoke_tokens};
 pub use self::update::update;
 
 use crate::audit::{Event, Kind};

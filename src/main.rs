@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use portcullis::command::{doctor, health, migrate, output, serve, user};
+use portcullis::command::{doctor, health, migrate, output, serve, token, user};
 use portcullis::config::{self, Config, SECRETS_HELP};
 use portcullis::metrics::Metrics;
 use portcullis::{openapi, telemetry};
@@ -35,6 +35,9 @@ enum Command {
     /// Make and change accounts
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Create API tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
 }
 
 fn main() -> ExitCode {
@@ -88,9 +91,12 @@ fn run() -> Result<ExitCode, String> {
         Some(Command::Health) => {
             start(Config::from_env()?, async |config| health::check(&config).await)
         }
-        Some(Command::User(command)) => start(Config::from_env()?, async |config| {
-            output::print(&format!("{}\n", user::run(&config, command).await?))
-        }),
+        Some(Command::User(command)) => {
+            start(Config::from_env()?, async |config| user::run(&config, command).await)
+        }
+        Some(Command::Token(command)) => {
+            start(Config::from_env()?, async |config| token::run(&config, command).await)
+        }
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! Creating and revoking API tokens.
 
+use std::time::Duration;
+
 use serde_json::json;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -9,6 +11,8 @@ use super::{Actor, event, lock};
 use crate::audit::Kind;
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::names;
+use crate::problem::FieldError;
 use crate::store::api_tokens::{self, ApiToken, NewApiToken, Scope};
 use crate::store::outbox::{self, MailKind};
 use crate::store::users::Role;
@@ -17,10 +21,57 @@ use crate::throttle;
 /// API tokens that an account may have at once, without those that have expired.
 pub const MOST_TOKENS: i64 = 50;
 
+/// How long a token is valid unless the request says otherwise.
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A token that is requested, in its stored form.
+#[derive(Debug)]
+pub struct TokenRequest {
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it expires, if it does.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+impl TokenRequest {
+    /// Checks a request, whose name, scopes and end are called `fields`. Without scopes, the token may read. Without
+    /// an end, it is valid for a year; with an empty one, it never expires.
+    ///
+    /// # Errors
+    /// `ValidationFailed`, with all that is wrong at once.
+    pub fn check(
+        fields: [&str; 3],
+        name: &str,
+        scopes: Option<Vec<Scope>>,
+        expires_at: Option<Option<OffsetDateTime>>,
+    ) -> Result<Self> {
+        let [name_field, scopes_field, end_field] = fields;
+        let mut faults: Vec<FieldError> = Vec::new();
+        let name = names::name(name_field, name).map_err(|fault| faults.push(fault));
+        let mut scopes = scopes.unwrap_or_else(|| vec![Scope::Read]);
+        scopes.sort_unstable();
+        scopes.dedup();
+        if scopes.is_empty() {
+            faults.push(FieldError::new(scopes_field, "too_short", "must name at least one"));
+        }
+        let now = OffsetDateTime::now_utc();
+        let expires_at = expires_at.unwrap_or(Some(now + LIFETIME));
+        if expires_at.is_some_and(|end| end <= now) {
+            faults.push(FieldError::new(end_field, "invalid", "must be in the future"));
+        }
+        match name {
+            Ok(name) if faults.is_empty() => Ok(Self { name, scopes, expires_at }),
+            _ => Err(Error::ValidationFailed(faults)),
+        }
+    }
+}
+
 /// Creates an API token, and notifies the owner. It outlives the session that asks for it, so none may come of one that was just revoked.
 ///
 /// # Errors
-/// `Forbidden` for the scope `admin` without the role, `TooManyTokens`, those of the actor's credential, and those
+/// `Forbidden` for the scope `admin` without the role, `AccountDisabled`, `TooManyTokens`, those of the actor's credential, and those
 /// of the database.
 pub async fn create_token(
     connection: &mut PgConnection,
@@ -29,6 +80,9 @@ pub async fn create_token(
     client: &Client,
 ) -> Result<ApiToken> {
     let user = lock(connection, new.user_id, actor, false).await?.user;
+    if !user.is_active {
+        return Err(Error::AccountDisabled);
+    }
     if new.scopes.contains(&Scope::Admin) && user.role != Role::Admin {
         return Err(Error::Forbidden);
     }

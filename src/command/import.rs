@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 use crate::audit::{Event, Kind};
 use crate::client::Client;
-use crate::command::{Database, output, refused};
+use crate::command::{on_database, output, refused};
 use crate::config::Config;
 use crate::problem::FieldError;
 use crate::store::users::{self, ImportedUser, NewUser, Role};
@@ -67,30 +67,24 @@ struct Report {
 /// One line for the operator, after the refused rows have been told.
 pub async fn run(config: &Config, import: Import) -> Result<String, String> {
     let file = open(&import)?;
-    let database = Database::join(config).await?;
-    let done = async {
-        store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
-        let pool = store::pool(database.options(), config);
+    let done = on_database(config, async |pool| {
         let mut report = Report::default();
-        let read = read(&pool, file, (&import, config.new_email()), &mut report).await;
-        pool.close().await;
+        let read = read(pool, file, (&import, config.new_email()), &mut report).await;
         Ok((report, read))
-    };
-    let done: Result<_, String> = done.await;
-    database.close().await;
-    let (mut report, read) = done?;
+    });
+    let (mut report, read) = done.await?;
     report.refused.sort_unstable();
     for (line, reason) in &report.refused {
         output::complain(&format!("{}:{line}: {reason}", import.file.display()));
     }
     let (made, there) = (report.made, report.there);
-    let told = format!("{made} accounts made, {there} were there already");
+    let told = format!("created {made} accounts, {there} existed already");
     if let Err(error) = read {
-        return Err(format!("{told}, and then: {error}"));
+        return Err(format!("{told}, and then failed: {error}"));
     }
     match report.refused.len() {
         0 => Ok(told),
-        refused => Err(format!("{told}, {refused} lines were refused")),
+        refused => Err(format!("{told}, rejected {refused} lines")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `portcullis user …`: accounts, for the operator.
 
+mod list;
+
 use std::io::{BufRead as _, IsTerminal as _};
 
 use clap::{Args, Subcommand};
@@ -9,10 +11,9 @@ use uuid::Uuid;
 
 use crate::account::{self, Actor};
 use crate::client::Client;
-use crate::command::{Database, import, refused};
+use crate::command::{cause, failed, find_account, import, on_database, output, refused};
 use crate::config::Config;
-use crate::error::Error;
-use crate::names::{self, Identifier};
+use crate::names;
 use crate::password::{Hasher, NewPassword};
 use crate::problem::FieldError;
 use crate::store::users::{Changes, NewUser, Role, User};
@@ -24,10 +25,25 @@ const FIELD: &str = "the password";
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Make an account; the password is asked for
+    /// List accounts, the newest first
+    List(list::List),
+    /// Create an account; prompts for the password
     Create(Create),
-    /// Make the accounts of another service, from a file with a JSON object a line
+    /// Import the accounts of another service
+    ///
+    /// Reads a file with one JSON object a line. Accounts that exist already are not changed. Rejected lines are
+    /// reported with their number, the field and the reason.
     Import(import::Import),
+    /// Set the role of an account, and revoke its sessions
+    ///
+    /// The last active admin keeps its role. An account that is no longer an admin also loses its API tokens with the
+    /// scope admin.
+    SetRole {
+        /// The account's username or email address
+        account: String,
+        /// The new role
+        role: Role,
+    },
     /// Set the password of an account, and revoke its sessions and API tokens
     SetPassword {
         /// The account's username or email address
@@ -36,12 +52,12 @@ pub enum UserCommand {
         #[command(flatten)]
         source: PasswordSource,
     },
-    /// Disable an account: nobody logs in, and its sessions and API tokens are revoked
+    /// Disable an account, and revoke its sessions and API tokens
     Disable {
         /// The account's username or email address
         account: String,
     },
-    /// Let an account log in again
+    /// Enable a disabled account
     Enable {
         /// The account's username or email address
         account: String,
@@ -68,6 +84,9 @@ pub struct Create {
     role: Role,
     #[command(flatten)]
     source: PasswordSource,
+    /// Print the account as JSON, like POST /users
+    #[arg(long)]
+    json: bool,
 }
 
 /// Where the password comes from.
@@ -78,45 +97,46 @@ pub struct PasswordSource {
     password_stdin: bool,
 }
 
-/// Does it, and returns a line that says what was done.
+/// Runs the command, and prints the result.
 ///
 /// # Errors
 /// One line for the operator.
-pub async fn run(config: &Config, command: UserCommand) -> Result<String, String> {
-    // Whatever is wrong with what was typed is told before a database is started.
+pub async fn run(config: &Config, command: UserCommand) -> Result<(), String> {
     let hasher = Hasher::new(config);
-    let task = match command {
-        UserCommand::Import(import) => return import::run(config, import).await,
-        command => Task::read(command, config, &hasher)?,
+    let done = match command {
+        UserCommand::List(list) => {
+            return on_database(config, async |pool| list.run(pool).await).await;
+        }
+        UserCommand::Import(import) => import::run(config, import).await?,
+        command => {
+            // Wrong input is reported before a database is started.
+            let task = Task::read(command, config, &hasher)?;
+            on_database(config, async |pool| task.run(pool, &hasher).await).await?
+        }
     };
-    let database = Database::join(config).await?;
-    let done = async {
-        store::migrate(&database.options()).await.map_err(|error| error.to_string())?;
-        let pool = store::pool(database.options(), config);
-        let done = task.run(&pool, &hasher).await;
-        pool.close().await;
-        done
-    };
-    let done = done.await;
-    database.close().await;
-    done
+    output::print(&format!("{done}\n"))
 }
 
 /// A command whose input was read and checked.
 enum Task {
-    Create(NewUser, SecretString),
+    Create { new: NewUser, password: SecretString, json: bool },
     SetPassword(String, SecretString),
+    SetRole(String, Role),
     SetActive(String, bool),
 }
 
 impl Task {
     fn read(command: UserCommand, config: &Config, hasher: &Hasher) -> Result<Self, String> {
         Ok(match command {
-            UserCommand::Import(_) => return Err("import reads a file of its own".to_owned()),
-            UserCommand::Create(create) => {
-                let (new, source) = create.check(config.new_email())?;
-                Self::Create(new, source.read(hasher)?)
+            UserCommand::Import(_) | UserCommand::List(_) => {
+                return Err("this command changes no account".to_owned());
             }
+            UserCommand::Create(create) => {
+                let json = create.json;
+                let (new, source) = create.check(config.new_email())?;
+                Self::Create { new, password: source.read(hasher)?, json }
+            }
+            UserCommand::SetRole { account, role } => Self::SetRole(account, role),
             UserCommand::SetPassword { account, source } => {
                 Self::SetPassword(account, source.read(hasher)?)
             }
@@ -127,19 +147,21 @@ impl Task {
 
     async fn run(self, pool: &PgPool, hasher: &Hasher) -> Result<String, String> {
         match self {
-            Self::Create(new, password) => {
+            Self::Create { new, password, json } => {
                 let hash = hash(hasher, &password, new.names()).await?;
                 let mut transaction = store::begin(pool).await.map_err(failed)?;
                 let (actor, client) = (Actor::Operator, Client::operator());
                 let user = account::create(&mut transaction, &new, &hash, actor, &client).await;
                 let user = user.map_err(|error| cause(&error))?;
                 transaction.commit().await.map_err(failed)?;
+                if json {
+                    return serde_json::to_string(&user).map_err(|error| error.to_string());
+                }
                 let name = user.username.or(user.email).unwrap_or_default();
-                let role = if user.role == Role::Admin { "admin" } else { "user" };
-                Ok(format!("made the {role} {name} ({})", user.id))
+                Ok(format!("created the {} {name} ({})", user.role.as_str(), user.id))
             }
             Self::SetPassword(account, password) => {
-                let id = find(pool, &account).await?;
+                let id = find_account(pool, &account).await?;
                 let user = users::find(pool, id).await.map_err(failed)?;
                 let names = user.as_ref().map(User::names).unwrap_or_default();
                 let hash = hash(hasher, &password, names).await?;
@@ -147,9 +169,23 @@ impl Task {
                 change(pool, id, changes).await?;
                 Ok(format!("{account} has a new password; all sessions and API tokens are revoked"))
             }
+            Self::SetRole(account, role) => {
+                let id = find_account(pool, &account).await?;
+                let before = users::find(pool, id).await.map_err(failed)?;
+                let word = role.as_str();
+                if before.is_some_and(|before| before.role == role) {
+                    return Ok(format!("{account} already has the role {word}"));
+                }
+                change(pool, id, Changes { role: Some(role), ..Changes::default() }).await?;
+                let tokens = match role {
+                    Role::Admin => "",
+                    Role::User => ", and API tokens with the scope admin,",
+                };
+                Ok(format!("{account} now has the role {word}; all sessions{tokens} are revoked"))
+            }
             Self::SetActive(account, is_active) => {
                 let changes = Changes { is_active: Some(is_active), ..Changes::default() };
-                change(pool, find(pool, &account).await?, changes).await?;
+                change(pool, find_account(pool, &account).await?, changes).await?;
                 Ok(match is_active {
                     true => format!("{account} may log in again"),
                     false => {
@@ -172,11 +208,6 @@ async fn change(pool: &PgPool, id: Uuid, changes: Changes) -> Result<(), String>
     transaction.commit().await.map_err(failed)
 }
 
-async fn find(pool: &PgPool, account: &str) -> Result<Uuid, String> {
-    let found = users::find_credentials(pool, &Identifier::new(account)).await.map_err(failed)?;
-    found.map(|found| found.user_id).ok_or_else(|| format!("there is no account {account}"))
-}
-
 /// Hashes a new password of an account with these names.
 async fn hash(
     hasher: &Hasher,
@@ -185,16 +216,6 @@ async fn hash(
 ) -> Result<String, String> {
     let hash = hasher.hash_new(NewPassword { field: FIELD, password, names }).await;
     hash.map_err(refused)
-}
-
-/// An error in words for an operator, who may know the cause.
-fn cause(error: &Error) -> String {
-    let source = std::error::Error::source(error);
-    source.map_or_else(|| error.to_string(), |source| format!("the database refused: {source}"))
-}
-
-fn failed(error: sqlx::Error) -> String {
-    format!("the database refused: {error}")
 }
 
 impl Create {

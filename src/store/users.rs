@@ -123,6 +123,17 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// What is to become of an account; names are in their stored form. `None` keeps a field,
 /// `Some(None)` clears it.
 #[derive(Debug, Default)]

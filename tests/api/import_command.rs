@@ -47,7 +47,7 @@ async fn accounts_come_over_with_their_passwords_and_again_changes_nothing() {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let file = Lines::new(format!("{text}\n"));
     for expected in
-        ["1203 accounts made, 0 were there already\n", "0 accounts made, 1203 were there already\n"]
+        ["created 1203 accounts, 0 existed already\n", "created 0 accounts, 1203 existed already\n"]
     {
         let output = portcullis(&app, &["user", "import", file.path()], "").await;
         assert!(output.status.success(), "{output:?}");
@@ -112,7 +112,7 @@ async fn refused_lines_are_told_with_their_number_and_reason_and_the_others_come
             .unwrap_or_else(|| panic!("{line}: {told}"));
         assert!(found.contains(reason), "{found}");
     }
-    assert!(told.contains("2 accounts made, 0 were there already, 9 lines were refused"), "{told}");
+    assert!(told.contains("created 2 accounts, 0 existed already, rejected 9 lines"), "{told}");
     assert!(!told.contains(&hash) && !told.contains('\u{1b}'), "{told}");
     assert_eq!(app.count("users").await, 2);
 }

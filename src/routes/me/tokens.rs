@@ -1,7 +1,5 @@
 //! `/me/tokens`: API tokens, for programs.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse as _, Response};
@@ -10,23 +8,18 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::account::{self, AccountOwner, Actor};
+use crate::account::{self, AccountOwner, Actor, TokenRequest};
 use crate::auth::{CurrentSession, CurrentUser, FreshUser};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::extract::{Json, Path, Query, words};
-use crate::names;
 use crate::page::{Page, PageQuery};
-use crate::problem::FieldError;
 use crate::problem_examples::{problems, rate_limited};
 use crate::state::App;
 use crate::store;
 use crate::store::api_tokens::{self, ApiToken, NewApiToken, Scope};
 use crate::token::ApiTokenSecret;
 use crate::{schemas, timestamp};
-
-/// How long a token is valid unless the request says otherwise.
-const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A token to make.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -96,11 +89,10 @@ pub(crate) async fn create_my_token(
     FreshUser(current): FreshUser,
     Json(request): Json<CreateToken>,
 ) -> Result<Response> {
-    let (name, scopes) = request.check()?;
-    let expires_at = match request.expires_at {
-        Some(expires_at) => expires_at,
-        None => Some(OffsetDateTime::now_utc() + LIFETIME),
-    };
+    let CreateToken { name, scopes, expires_at } = request;
+    let fields = ["name", "scopes", "expires_at"];
+    let TokenRequest { name, scopes, expires_at } =
+        TokenRequest::check(fields, &name, scopes, expires_at)?;
     let current = CurrentUser::from(current);
     let owner = AccountOwner::changing(&current, &app).await?;
     let secret = ApiTokenSecret::generate();
@@ -142,24 +134,4 @@ fn expires_at<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<OffsetDateTime>>, D::Error> {
     timestamp::deserialize_option(deserializer).map(Some)
-}
-
-impl CreateToken {
-    fn check(&self) -> Result<(String, Vec<Scope>)> {
-        let mut faults: Vec<FieldError> = Vec::new();
-        let name = names::name("name", &self.name).map_err(|fault| faults.push(fault));
-        let mut scopes = self.scopes.clone().unwrap_or_else(|| vec![Scope::Read]);
-        scopes.sort_unstable();
-        scopes.dedup();
-        if scopes.is_empty() {
-            faults.push(FieldError::new("scopes", "too_short", "must name at least one"));
-        }
-        if self.expires_at.flatten().is_some_and(|end| end <= OffsetDateTime::now_utc()) {
-            faults.push(FieldError::new("expires_at", "invalid", "must be in the future"));
-        }
-        match name {
-            Ok(name) if faults.is_empty() => Ok((name, scopes)),
-            _ => Err(Error::ValidationFailed(faults)),
-        }
-    }
 }
