@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, header};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use axum::http::{HeaderValue, Method, header};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -22,12 +22,8 @@ pub(crate) fn rules(config: &Config) -> CorsLayer {
         .allow_origin(AllowOrigin::list(origins))
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([
-            header::CONTENT_TYPE,
-            header::AUTHORIZATION,
-            HeaderName::from_static("x-api-key"),
-            X_REQUEST_ID,
-        ])
+        // Tools for tracing and monitoring add headers of their own to a page's calls.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             X_REQUEST_ID,
             header::RETRY_AFTER,

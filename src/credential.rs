@@ -4,7 +4,7 @@
 //! then `X-API-Key`, then `?api_key=`, then the session cookie.
 
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
@@ -15,7 +15,7 @@ use crate::session::cookie::GivenCookie;
 use crate::session::records::SessionId;
 use crate::state::App;
 use crate::store::sessions::Transport;
-use crate::token::ApiTokenSecret;
+use crate::token::{ApiToken, ApiTokenSecret, Purpose as _};
 
 /// What the secret of a session starts with when it travels as a bearer token.
 pub const SESSION_TOKEN_PREFIX: &str = "pcs_";
@@ -58,7 +58,9 @@ impl Credential {
         {
             return Self::Basic(basic(encoded));
         }
-        let mut keys = headers.get_all(X_API_KEY).iter();
+        // Other services have API keys in this header, too, and a proxy may pass on one of theirs.
+        let is_ours = |key: &&HeaderValue| key.as_bytes().starts_with(ApiToken::PREFIX.as_bytes());
+        let mut keys = headers.get_all(X_API_KEY).iter().filter(is_ours);
         if let Some(key) = keys.next() {
             let key = key.to_str().ok().filter(|_| keys.next().is_none());
             return Self::ApiToken(key.and_then(ApiTokenSecret::parse));
@@ -109,7 +111,6 @@ fn basic(encoded: &str) -> Option<(Identifier, SecretString)> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
     use proptest::prelude::*;
     use secrecy::ExposeSecret as _;
 

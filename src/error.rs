@@ -109,6 +109,9 @@ pub enum Error {
     /// The body is not declared as JSON.
     #[error("Send the body as application/json.")]
     UnsupportedMediaType,
+    /// The body is compressed.
+    #[error("Send the body without Content-Encoding.")]
+    EncodedBody,
     /// The request is well-formed, and something in it is not allowed.
     #[error("The request is not valid: {}.", fields(.0))]
     ValidationFailed(Vec<FieldError>),
@@ -138,6 +141,8 @@ pub enum Error {
 /// The result of a handler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The content coding that bodies may have: none.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// Seconds after which a 503 is worth another try.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
@@ -191,7 +196,7 @@ impl Error {
             Self::EmailTaken => (S::CONFLICT, "email_taken", "Email address taken"),
             Self::NothingToVerify => (S::CONFLICT, "nothing_to_verify", "Nothing to verify"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
-            Self::UnsupportedMediaType => {
+            Self::UnsupportedMediaType | Self::EncodedBody => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
             }
             Self::ValidationFailed(_) => {
@@ -281,6 +286,10 @@ impl IntoResponse for Error {
         }
         if let Self::RateLimited(limit) = &self {
             limit.write(response.headers_mut());
+        }
+        if matches!(self, Self::EncodedBody) {
+            // RFC 9110 §12.5.3 and §15.5.16.
+            response.headers_mut().insert(header::ACCEPT_ENCODING, IDENTITY);
         }
         if response.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);

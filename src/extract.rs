@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::body;
 use crate::error::Error;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A JSON object as a request, any JSON as a response.
 pub struct Json<T>(pub T);
 
@@ -26,22 +28,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         if !is_json(request.headers()) {
             return Err(Error::UnsupportedMediaType);
         }
+        check_coding(request.headers())?;
         let body = body::read(request).await?;
-        if str::from_utf8(&body).is_err() {
+        // Some programs on Windows write a byte order mark; a parser may ignore it (RFC 8259 §8.1).
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
+        if str::from_utf8(body).is_err() {
             return Err(Error::Malformed("it is not UTF-8".to_owned()));
         }
         // serde would take an array for a struct, field by field.
         if body.trim_ascii_start().first() == Some(&b'[') {
-            return Err(match serde_json::from_slice::<IgnoredAny>(&body) {
+            return Err(match serde_json::from_slice::<IgnoredAny>(body) {
                 Ok(_) => Error::invalid("body", "wrong_type", "must be a JSON object"),
                 Err(error) => Error::Malformed(position(&error)),
             });
         }
-        let mut deserializer = serde_json::Deserializer::from_slice(&body);
+        let mut deserializer = serde_json::Deserializer::from_slice(body);
         let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             if error.inner().is_data() {
                 invalid(&error.path().to_string(), &error.inner().to_string(), "body")
-            } else if serde_json::from_slice::<IgnoredAny>(&body).is_ok() {
+            } else if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
                 // A null or a number for an enum is a fault of syntax to serde_json, and to nobody else.
                 invalid(&error.path().to_string(), "", "body")
             } else {
@@ -142,6 +147,23 @@ fn is_json(headers: &HeaderMap) -> bool {
         .and_then(|value| value.split(';').next())
         .map(|value| value.trim().to_ascii_lowercase());
     essence.is_some_and(|essence| essence == "application/json")
+}
+
+/// Rejects a body that is not what it seems: a compressed one (RFC 9110 §8.4), or a part of one (§14.5).
+fn check_coding(headers: &HeaderMap) -> Result<(), Error> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let is_plain = |coding: &[u8]| {
+        let coding = coding.trim_ascii();
+        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+    };
+    if !codings.all(is_plain) {
+        return Err(Error::EncodedBody);
+    }
+    match headers.contains_key(header::CONTENT_RANGE) {
+        true => Err(Error::Malformed("it is only a part (Content-Range)".to_owned())),
+        false => Ok(()),
+    }
 }
 
 /// Where in the text the JSON breaks off, in words that do not repeat the text.

