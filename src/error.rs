@@ -91,6 +91,11 @@ pub enum Error {
     /// The address exists, the method does not.
     #[error("This address does not take this method. The Allow header lists those it takes.")]
     MethodNotAllowed,
+    /// Another request has renewed the session, and the secret of this one is the old one.
+    #[error(
+        "Another request has renewed this session. Repeat this one with the cookie or token of that response."
+    )]
+    SessionRenewed,
     /// Another account has this username, or it is reserved for a former owner.
     #[error("This username is taken.")]
     UsernameTaken,
@@ -172,6 +177,7 @@ impl Error {
             Self::InsufficientScope(_) => {
                 (S::FORBIDDEN, "insufficient_scope", "Insufficient scope")
             }
+            Self::SessionRenewed => (S::CONFLICT, "session_renewed", "Session renewed"),
             Self::LastAdmin => (S::CONFLICT, "last_admin", "Last admin"),
             Self::Forbidden => (S::FORBIDDEN, "forbidden", "Forbidden"),
             Self::AccountDisabled => (S::FORBIDDEN, "account_disabled", "Account disabled"),

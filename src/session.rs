@@ -23,7 +23,7 @@ use crate::audit::{Event, Kind};
 use crate::client::{Client, NewDevice};
 use crate::error::{Error, Result};
 use crate::state::App;
-use crate::store::credentials::Checked;
+use crate::store::credentials::{self, Checked};
 use crate::store::outbox::MailKind;
 use crate::store::sessions::{self, Live, NewSession, Owned, Renewal, Session, Transport};
 use crate::store::users::{self, User};
@@ -144,15 +144,30 @@ pub async fn begin(
     }
 }
 
-/// Gives a session a new secret and makes it fresh, because the password was given again. The old
-/// secret is dead from then on. `account` runs first in its transaction, as in [`begin`].
+/// How long after a renewal the old secret still finds the session: other tabs of the browser have requests in flight
+/// with the old cookie.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What becomes of the old secret of a session that is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldSecret {
+    /// It still finds the session for a few seconds, but never as recently authenticated.
+    Expires,
+    /// It is revoked at once.
+    Revoked,
+}
+
+/// Gives a session a new secret and makes it recently authenticated, because the password was given again. `account`
+/// runs first in its transaction, as in [`begin`].
 ///
 /// # Errors
-/// `SessionExpired` when the session ended meanwhile, those of `account`, and those of the database.
+/// `SessionExpired` when the session was revoked meanwhile, `SessionRenewed` when another request renewed it, those of
+/// `account`, and those of the database.
 pub async fn renew(
     app: &App,
     current: &CurrentSession,
     client: &Client,
+    old_secret: OldSecret,
     account: impl AsyncFnOnce(&mut PgConnection) -> Result<User>,
 ) -> Result<Begun> {
     let id = app.records.create_until(current.live.ends_at).await?;
@@ -162,13 +177,20 @@ pub async fn renew(
         let renewal = Renewal {
             id: current.live.session.id,
             old: &current.id.record_id(),
+            grace: (old_secret == OldSecret::Expires).then_some(GRACE),
             new: &id.record_id(),
             idle: (!current.live.session.remember).then_some(app.config.session_idle),
             ends_at: current.live.ends_at,
         };
         let session =
             sessions::renew(&mut transaction, &renewal, client, app.config.fresh_for).await?;
-        let session = session.ok_or(Error::SessionExpired)?;
+        let Some(session) = session else {
+            let checked = current.checked();
+            return match credentials::is_valid(&mut *transaction, user.id, &checked).await? {
+                true => Err(Error::SessionRenewed),
+                false => Err(Error::SessionExpired),
+            };
+        };
         let confirmed = Event::new(Kind::LoginConfirmed, client).by_own(user.id);
         confirmed.session(session.id).record(&mut *transaction).await?;
         let device = remember(&mut transaction, app, user.id, client).await?;

@@ -13,7 +13,6 @@ use crate::config::{Config, SessionProtection};
 use crate::error::{Error, Result};
 use crate::state::App;
 use crate::store;
-use crate::store::credentials::{self, Checked};
 use crate::store::sessions::{self, Live, Owned, Touch, Transport, Use, Wanted};
 use crate::store::users;
 
@@ -110,6 +109,10 @@ async fn take_use(app: &App, mut live: Live, id: &SessionId, client: &Client) ->
     let (protection, record_id) = (app.config.session_protection, id.record_id());
     if live.differs {
         if protection == SessionProtection::Strong && !live.session.remember {
+            // The session is another client's since the renewal.
+            if live.is_renewed {
+                return Err(Error::SessionExpired);
+            }
             end_for_protection(app, &live, &record_id, client).await?;
             return Err(Error::SessionExpired);
         }
@@ -131,7 +134,7 @@ async fn take_use(app: &App, mut live: Live, id: &SessionId, client: &Client) ->
 /// Makes the session not fresh, for good: going back to the first client undoes nothing.
 async fn make_stale(app: &App, live: &mut Live, record_id: &str, client: &Client) -> Result<()> {
     live.is_fresh = false;
-    if live.is_protected {
+    if live.is_protected || live.is_renewed {
         return Ok(());
     }
     let mut transaction = store::begin(&app.pool).await?;
@@ -155,9 +158,7 @@ async fn end_for_protection(
     let mut transaction = store::begin(&app.pool).await?;
     users::lock(&mut transaction, &[owned.user_id]).await?;
     // One that was renewed since is another client's by now.
-    let checked = Checked::Session { id: owned.id, record_id: record_id.to_owned() };
-    let is_valid = credentials::is_valid(&mut *transaction, owned.user_id, &checked).await?;
-    if is_valid && sessions::delete(&mut transaction, owned).await? {
+    if sessions::delete_current(&mut transaction, owned, record_id).await? {
         event(live, client, "ended").record(&mut *transaction).await?;
     }
     Ok(transaction.commit().await?)

@@ -6,7 +6,7 @@ use uuid::Uuid;
 /// A credential that was valid when the request began.
 #[derive(Clone, Debug)]
 pub enum Checked {
-    /// A session, with the record that its secret named: a renewal moves it to another one.
+    /// A session, with the record of the secret. A renewal replaces the record, which stays valid for a while.
     Session {
         /// The session.
         id: Uuid,
@@ -37,7 +37,14 @@ pub async fn is_valid(
              where u.id = $1 and u.is_active and (
                  exists (
                      select from sessions s
-                     where s.id = $2 and s.record_id = $3 and s.user_id = u.id and s.expires_at > now()
+                     where s.id = $2 and s.user_id = u.id and s.expires_at > now()
+                         and s.record_id = coalesce(
+                             (
+                                 select r.renewed_as from session_records r
+                                 where r.id = $3 and r.expiry_date > now()
+                             ),
+                             $3
+                         )
                  )
                  or exists (
                      select from api_tokens t

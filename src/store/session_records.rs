@@ -1,7 +1,11 @@
 //! The records of sessions, by the hashes of their secrets.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
+
+use crate::store::interval;
 
 /// Inserts a record under a new (hashed) id. Its data are for logins in progress.
 pub async fn insert(db: impl PgExecutor<'_>, id: &str, expiry: OffsetDateTime) -> sqlx::Result<()> {
@@ -20,12 +24,34 @@ pub async fn discard(db: impl PgExecutor<'_>, id: &str) -> sqlx::Result<()> {
     sqlx::query!("delete from session_records where id = $1", id).execute(db).await.map(drop)
 }
 
-/// Deletes the records with these (hashed) ids.
+/// Has the record `old` find the session of the record `new`, and expire after `grace`. So do the records that `old`
+/// took the place of, until they expire.
+pub async fn replace(
+    connection: &mut PgConnection,
+    old: &str,
+    new: &str,
+    grace: Duration,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update session_records
+         set renewed_as = $2,
+             expiry_date = case when id = $1 then now() + $3::interval else expiry_date end
+         where id = $1 or (renewed_as = $1 and expiry_date > now())",
+        old,
+        new,
+        interval(grace)?,
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Deletes the records with these (hashed) ids, and those that they took the place of.
 pub async fn delete(connection: &mut PgConnection, ids: &[String]) -> sqlx::Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
-    sqlx::query!("delete from session_records where id = any($1)", ids)
+    sqlx::query!("delete from session_records where id = any($1) or renewed_as = any($1)", ids)
         .execute(connection)
         .await
         .map(drop)

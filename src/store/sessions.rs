@@ -114,8 +114,10 @@ pub struct Owned {
 pub struct Renewal<'a> {
     /// The session.
     pub id: Uuid,
-    /// The record that it stands on now; it is deleted.
+    /// The record that it has now.
     pub old: &'a str,
+    /// How long the old record still finds the session. `None` deletes it.
+    pub grace: Option<Duration>,
     /// The record that it is to stand on.
     pub new: &'a str,
     /// How long it stands unused; `None` when that does not end it.
@@ -205,7 +207,12 @@ pub async fn renew(
     .fetch_optional(&mut *connection)
     .await?;
     if session.is_some() {
-        session_records::delete(connection, &[renewal.old.to_owned()]).await?;
+        match renewal.grace {
+            Some(grace) => {
+                session_records::replace(connection, renewal.old, renewal.new, grace).await?;
+            }
+            None => session_records::delete(connection, &[renewal.old.to_owned()]).await?,
+        }
     }
     Ok(session)
 }
@@ -242,7 +249,8 @@ pub async fn list(
     .await
 }
 
-/// The session and account that stand on this record, whether or not it has expired.
+/// The session of this record and its account, whether or not the session has expired. A replaced record finds it until
+/// it expires.
 pub async fn find_owner(
     db: impl PgExecutor<'_>,
     record_id: &str,
@@ -250,7 +258,10 @@ pub async fn find_owner(
 ) -> sqlx::Result<Option<Owned>> {
     sqlx::query_as!(
         Owned,
-        "select id, user_id from sessions where record_id = $1 and transport = $2",
+        "select id, user_id from sessions
+         where record_id = coalesce(
+             (select renewed_as from session_records where id = $1 and expiry_date > now()), $1
+         ) and transport = $2",
         record_id,
         transport as _,
     )
@@ -269,6 +280,25 @@ pub async fn delete(connection: &mut PgConnection, owned: Owned) -> sqlx::Result
     .await?;
     session_records::delete(connection, &ended).await?;
     Ok(!ended.is_empty())
+}
+
+/// Deletes a session of an account whose row is locked, if it still has this record.
+pub async fn delete_current(
+    connection: &mut PgConnection,
+    owned: Owned,
+    record_id: &str,
+) -> sqlx::Result<bool> {
+    let deleted = sqlx::query_scalar!(
+        "delete from sessions where id = $1 and user_id = $2 and record_id = $3 and expires_at > now()
+         returning record_id",
+        owned.id,
+        owned.user_id,
+        record_id,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    session_records::delete(connection, &deleted).await?;
+    Ok(!deleted.is_empty())
 }
 
 /// Deletes live sessions of an account whose row is locked, those unused longest first, until `limit` are left, and

@@ -171,6 +171,12 @@ impl TestApp {
         self.sql("update sessions set authenticated_at = now() - interval '1 day'").await;
     }
 
+    /// Ends the time in which a secret that was replaced still finds its session.
+    pub async fn end_grace(&self) {
+        let end = "update session_records set expiry_date = now() where renewed_as is not null";
+        self.sql(end).await;
+    }
+
     /// Runs a statement on the database behind the service's back.
     pub async fn sql(&self, statement: &str) -> u64 {
         sqlx::query(statement).execute(&self.pool).await.unwrap().rows_affected()

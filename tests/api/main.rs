@@ -59,6 +59,7 @@ mod protection;
 mod proxy;
 mod races;
 mod registration_privacy;
+mod renewals;
 mod reserve;
 mod revocation;
 mod secret_files;

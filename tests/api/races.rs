@@ -66,7 +66,7 @@ at_every_isolation_level![
     no_session_of_an_account_that_was_disabled_at_once_survives,
     a_session_that_is_revoked_stays_so_against_requests_and_renewals_in_flight,
     two_admins_who_demote_each_other_leave_one,
-    after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too,
+    after_a_renewal_requests_in_flight_still_find_the_session,
     a_promotion_during_a_deletion_ends_without_a_deadlock,
     a_session_that_was_ended_while_it_waited_ends_no_other,
     unrelated_users_who_log_in_at_once_do_not_disturb_each_other,
@@ -190,20 +190,20 @@ async fn a_session_that_is_revoked_stays_so_against_requests_and_renewals_in_fli
         let mut answers = first(&mut tries, round / 2, is_renewal).await;
         tokio::time::sleep(std::time::Duration::from_millis((round % 8) as u64)).await;
         let end = replica.with_cookie(&secret);
-        match round % 2 {
-            0 => drop(end.call("/logout").await.status(204)),
-            // A renewal may have been faster: then the secret is dead already.
-            _ => {
-                let answer = end.delete("/me/sessions?include=current").await;
-                assert!(matches!(answer.code, 204 | 401), "{}", answer.text);
-            }
-        }
+        let revoked = match round % 2 {
+            0 => end.call("/logout").await.status(204),
+            // A renewal may have been faster: then the secret is the old one, which may not revoke.
+            _ => end.delete("/me/sessions?include=current").await,
+        };
+        assert!(matches!(revoked.code, 204 | 401), "{}", revoked.text);
         answers.extend(tries.join_all().await);
         for answer in answers {
-            assert!(matches!(answer.code, 200 | 401), "{}", answer.text);
+            assert!(matches!(answer.code, 200 | 401 | 409), "{}", answer.text);
             renewed += usize::from(is_renewal(&answer));
         }
-        survivors += usize::from(app.with_cookie(&secret).get("/me").await.code == 200);
+        if revoked.code == 204 {
+            survivors += usize::from(app.with_cookie(&secret).get("/me").await.code == 200);
+        }
         app.sql("delete from sessions").await;
         app.sql("delete from session_records").await;
     }
@@ -239,11 +239,11 @@ async fn two_admins_who_demote_each_other_leave_one(level: Level) {
     assert_eq!(without, 0);
 }
 
-async fn after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too(level: Level) {
+async fn after_a_renewal_requests_in_flight_still_find_the_session(level: Level) {
     let app = level.app(many_logins).await;
     let replica = app.replica().await;
     let user = app.user().await;
-    let (mut alive, mut served) = (0, 0);
+    let (mut refused, mut alive) = (0, 0);
     for _ in 0..level.rounds() {
         let old = user.login().await.status(200).cookie();
         app.sql("update sessions set last_seen_at = now() - interval '2 minutes'").await;
@@ -259,23 +259,24 @@ async fn after_a_renewal_the_old_secret_is_dead_for_requests_in_flight_too(level
             .await
             .status(200);
         for app in [&app, &replica] {
-            alive += usize::from(app.with_cookie(&old).get("/me").await.code == 200);
+            app.with_cookie(&old).get("/me").await.ok();
             app.with_cookie(&answer.cookie()).get("/me").await.ok();
         }
         for attempt in tries {
             let answer = attempt.await.unwrap();
-            // They may finish; they never take the new cookie away.
+            // They never take the new cookie away.
             assert_eq!(answer.header("set-cookie"), None);
-            served += usize::from(answer.code == 200);
+            refused += usize::from(answer.code != 200);
         }
+        app.end_grace().await;
         alive += usize::from(replica.with_cookie(&old).get("/me").await.code == 200);
         user.login().await.status(200);
     }
     println!(
-        "the old secret worked {alive} times after {} renewals; {served} requests in flight",
+        "{refused} requests in flight were rejected, and the old secret worked {alive} times too long, in {} renewals",
         level.rounds()
     );
-    assert_eq!(alive, 0);
+    assert_eq!((refused, alive), (0, 0));
 }
 
 async fn a_promotion_during_a_deletion_ends_without_a_deadlock(level: Level) {

@@ -16,7 +16,7 @@ use crate::extract::Json;
 use crate::password::{self, Hasher, NewPassword, Verdict};
 use crate::problem_examples::{problems, rate_limited};
 use crate::routes::login::{LoggedIn, know_by, logged_in};
-use crate::session::{self, Begun};
+use crate::session::{self, Begun, OldSecret};
 use crate::state::App;
 use crate::store::credentials;
 use crate::store::users::{self, Credentials};
@@ -58,12 +58,14 @@ pub(crate) struct ChangePassword {
 /// The field of the password to come.
 const NEW_PASSWORD: &str = "new_password";
 
-problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, rate_limited(), Error::Busy);
+problems!(PasswordProblems: Error::SessionRequired, Error::WrongPassword, Error::SessionRenewed, rate_limited(), Error::Busy);
 
 /// Re-authenticate
 ///
 /// Checks the password. The session then counts as recently authenticated, and gets a new secret that replaces the
-/// old one.
+/// old one. For 10 seconds the old secret still finds the session, but never as recently authenticated, so that other
+/// tabs' requests in flight succeed. A second renewal with the old secret is 409 `session_renewed`: repeat the request,
+/// which then carries the new cookie. Send the new token if the session has one.
 #[utoipa::path(
     post, path = "/me/reauthenticate", tag = "me", request_body = Reauthenticate,
     security(("cookie" = []), ("bearer" = [])),
@@ -86,7 +88,7 @@ pub(crate) async fn reauthenticate(
 /// Change your password
 ///
 /// Revokes every other session and, unless `keep_api_tokens` is true, every API token of the account. This session
-/// gets a new secret. The owner is notified by email of what was revoked.
+/// gets a new secret, and the old one is invalid at once. The owner is notified by email of what was revoked.
 #[utoipa::path(
     put, path = "/me/password", tag = "me", request_body = ChangePassword,
     security(("cookie" = []), ("bearer" = [])),
@@ -125,6 +127,9 @@ async fn renew(
     password: &SecretString,
     new: Option<Wish<'_>>,
 ) -> Result<Begun> {
+    if current.live.is_renewed {
+        return Err(Error::SessionRenewed);
+    }
     let own = current.live.session.id;
     let hasher = app.hasher.for_client(client);
     let verified = verify(app, &hasher, current, password, client).await?;
@@ -138,7 +143,8 @@ async fn renew(
         }
         None => None,
     };
-    let begun = session::renew(app, current, client, async |connection| match chosen {
+    let old_secret = if chosen.is_some() { OldSecret::Revoked } else { OldSecret::Expires };
+    let begun = session::renew(app, current, client, old_secret, async |connection| match chosen {
         Some(chosen) => {
             account::change_password(connection, &verified, chosen, own, &app.config, client).await
         }

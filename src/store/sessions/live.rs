@@ -22,6 +22,8 @@ pub struct Live {
     pub differs: bool,
     /// Whether that was written down already.
     pub is_protected: bool,
+    /// Whether a renewal has replaced the secret. It then never counts as recently authenticated.
+    pub is_renewed: bool,
     /// Whether its use should be written down again.
     pub touch_due: bool,
 }
@@ -76,9 +78,9 @@ pub async fn find_live(
                        when 4 then s.network4 else s.network6
                    end
                ), false) as "differs!",
-               s.protected_at is not null as "is_protected!"
+               s.protected_at is not null as "is_protected!", r.renewed_as is not null as "is_renewed!"
              from session_records r
-             join sessions s on s.record_id = r.id and s.transport = w.transport
+             join sessions s on s.record_id = coalesce(r.renewed_as, r.id) and s.transport = w.transport
              join users u on u.id = s.user_id
              -- Null where nothing extends the session.
              cross join lateral (select
@@ -86,7 +88,10 @@ pub async fn find_live(
              ) login
              cross join lateral (select
                  s.last_seen_at < now() - $7::interval as due,
-                 least(s.authenticated_at + $6::interval, s.protected_at) as fresh_until,
+                 least(
+                     s.authenticated_at + $6::interval, s.protected_at,
+                     case when r.renewed_as is not null then now() end
+                 ) as fresh_until,
                  least(
                      case when $9 is not null then coalesce(now() + s.remember_for, s.ends_at) else s.ends_at end,
                      latest_end
@@ -144,6 +149,7 @@ pub async fn find_live(
             is_fresh: row.is_fresh,
             differs: row.differs,
             is_protected: row.is_protected,
+            is_renewed: row.is_renewed,
             touch_due: row.touch_due,
         };
         (row.at, live)

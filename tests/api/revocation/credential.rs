@@ -14,6 +14,8 @@ use crate::app::PASSWORD;
 pub enum Credential {
     Cookie,
     Token,
+    /// The secret that a session had before it was renewed a moment ago.
+    OldSecret,
     ApiToken,
     AdminToken,
     Basic,
@@ -25,9 +27,10 @@ pub enum Credential {
 }
 
 impl Credential {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Cookie,
         Self::Token,
+        Self::OldSecret,
         Self::ApiToken,
         Self::AdminToken,
         Self::Basic,
@@ -42,6 +45,7 @@ impl Credential {
         match self {
             Self::Cookie => "session by cookie",
             Self::Token => "session by token",
+            Self::OldSecret => "old session secret after a renewal",
             Self::ApiToken => "API token",
             Self::AdminToken => "API token with the scope `admin`",
             Self::Basic => "Basic with the old password",
@@ -96,6 +100,15 @@ impl Held {
                 held.id = answer.body["session"]["id"].as_str().map(str::to_owned);
                 held.headers = header("authorization", format!("Bearer {}", answer.token()));
                 held.session = Some(world.app.with_token(&answer.token()));
+            }
+            Credential::OldSecret => {
+                let answer = world.app.anonymous().post("/login", login).await.status(200);
+                let old = answer.token();
+                let renewal = world.app.with_token(&old);
+                let renewed = renewal.post("/me/reauthenticate", json!({"password": PASSWORD}));
+                held.id = answer.body["session"]["id"].as_str().map(str::to_owned);
+                held.session = Some(world.app.with_token(&renewed.await.status(200).token()));
+                held.headers = header("authorization", format!("Bearer {old}"));
             }
             Credential::ApiToken | Credential::AdminToken => {
                 let mut scopes = vec!["read", "write"];
