@@ -59,9 +59,12 @@ fn refused(error: Error) -> String {
 /// An error in words for an operator, who may know the cause.
 fn cause(error: &Error) -> String {
     let source = std::error::Error::source(error);
-    source.map_or_else(|| error.to_string(), |source| format!("the database refused: {source}"))
+    source.map_or_else(
+        || error.to_string(),
+        |source| format!("PostgreSQL rejected a statement: {source}"),
+    )
 }
 
 fn failed(error: sqlx::Error) -> String {
-    format!("the database refused: {error}")
+    format!("PostgreSQL rejected a statement: {error}")
 }

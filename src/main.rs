@@ -1,4 +1,4 @@
-//! The command line: serve (the default), migrate, doctor, openapi, health, user.
+//! The command line: serve (the default), migrate, doctor, openapi, health, user, token.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use portcullis::metrics::Metrics;
 use portcullis::{openapi, telemetry};
 use tokio::runtime::Runtime;
 
-/// Authentication as a JSON REST service: login, logout, the current user
+/// A self-hosted authentication service: sign-up, login, sessions and logout over a JSON API
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_help = SECRETS_HELP)]
 struct Cli {
@@ -21,18 +21,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the service; what happens without a command
+    /// Run the service (the default command)
     #[command(after_help = SECRETS_HELP)]
     Serve(Box<Config>),
-    /// Bring the database's schema up to date, and end
+    /// Apply the migrations of the database, and exit
     Migrate(migrate::Migrate),
-    /// Look at the settings, cookies, the database and mail, and explain what is wrong
+    /// Check the settings, cookies, the database and the mail server, and explain each problem
     Doctor(doctor::Doctor),
     /// Print the OpenAPI document
     Openapi,
-    /// Ask the service on this machine whether it is alive
+    /// Check whether the service on this machine is alive
     Health,
-    /// Make and change accounts
+    /// List, create and change accounts
     #[command(subcommand)]
     User(user::UserCommand),
     /// Create API tokens

@@ -24,7 +24,7 @@ const INDENT: usize = 9;
 /// What to try besides looking.
 #[derive(Args, Debug)]
 pub struct Doctor {
-    /// Send one mail to this address, to see whether it arrives
+    /// Send a test email to this address
     #[arg(long, value_name = "ADDRESS")]
     send_test_mail: Option<String>,
 }

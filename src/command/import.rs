@@ -30,10 +30,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Where the accounts come from.
 #[derive(Args, Debug)]
 pub struct Import {
-    /// The file: one JSON object a line, with username, email, email_verified, name,
-    /// password_hash, is_active, created_at, role
+    /// File with one JSON object a line: username, email, email_verified, name, password_hash, is_active, created_at, role
     file: PathBuf,
-    /// The hashes are of Flask-Bcrypt with BCRYPT_HANDLE_LONG_PASSWORDS: bcrypt over SHA-256 in hex
+    /// The hashes are from Flask-Bcrypt with BCRYPT_HANDLE_LONG_PASSWORDS
     #[arg(long)]
     long_passwords: bool,
 }
@@ -131,7 +130,7 @@ async fn read(
         if batch.len() >= BATCH || length == 0 {
             store_batch(pool, report, std::mem::take(&mut batch))
                 .await
-                .map_err(|error| format!("the database refused: {error}"))?;
+                .map_err(|error| format!("PostgreSQL rejected a statement: {error}"))?;
         }
         if length == 0 {
             progress.finish_and_clear();

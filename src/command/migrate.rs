@@ -19,12 +19,12 @@ const SUPERUSER_URL: &str = "PORTCULLIS_SUPERUSER_URL";
 /// What to do besides.
 #[derive(Args, Debug)]
 pub struct Migrate {
-    /// First make the role of DATABASE_URL an ordinary role that owns its database
+    /// First give the database to an ordinary role
     ///
-    /// Connects as the superuser of PORTCULLIS_SUPERUSER_URL (or of the file that PORTCULLIS_SUPERUSER_URL_FILE
-    /// names). Without it, the role of DATABASE_URL must be the superuser. Creates the role with the password of
-    /// DATABASE_URL if it does not exist. If it is the superuser that initdb made, that one is renamed to
-    /// postgres, and a new role gets its name. What other roles own or were granted in the database stays. It may
+    /// Makes the role of DATABASE_URL an ordinary role that owns the database. Connects as the superuser of
+    /// PORTCULLIS_SUPERUSER_URL. If it is not set, the role of DATABASE_URL must be a superuser. Creates the role with
+    /// the password of DATABASE_URL if it does not exist. If the role is the superuser that initdb created, the
+    /// superuser is renamed to postgres, and a new role gets the old name. Objects and grants of other roles stay. Can
     /// be run again.
     #[arg(long)]
     own: bool,

@@ -67,19 +67,19 @@ pub enum UserCommand {
 /// The account to make.
 #[derive(Args, Debug)]
 pub struct Create {
-    /// Its username; this or --email is needed
+    /// Username; required without --email
     #[arg(long)]
     username: Option<String>,
-    /// Its email address
+    /// Email address; required without --username
     #[arg(long, required_unless_present = "username")]
     email: Option<String>,
-    /// Take the email address for verified
+    /// Mark the email address as verified
     #[arg(long, requires = "email")]
     email_verified: bool,
-    /// Its display name
+    /// Display name
     #[arg(long)]
     name: Option<String>,
-    /// What it may do
+    /// Role
     #[arg(long, default_value = "user")]
     role: Role,
     #[command(flatten)]

@@ -5,51 +5,53 @@ use clap::ValueEnum;
 /// `SameSite` of the session cookie (RFC 6265bis §5.6.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SameSite {
-    /// Sent from other sites only by following a link.
+    /// Sent by requests from other sites only if the user follows a link
     Lax,
-    /// Never sent from other sites.
+    /// Never sent by requests from other sites
     Strict,
-    /// Sent from every site.
+    /// Sent by requests from every site
     None,
 }
 
 /// Who may make an account by `POST /users`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Registration {
-    /// Anyone.
+    /// Anyone
     Open,
-    /// Admins only.
+    /// Admins only
     Closed,
 }
 
 /// Session protection, as Flask-Login's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SessionProtection {
-    /// Nothing.
+    /// Nothing
     Off,
-    /// It is no longer fresh.
+    /// It no longer counts as recently authenticated
     Basic,
-    /// It ends; a remembered one is only no longer fresh.
+    /// It is revoked; a remembered one only stops counting as recently authenticated
     Strong,
 }
 
 /// `Strict-Transport-Security` behind https (RFC 6797; ASVS 3.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Hsts {
-    /// For the host of the public URL.
+    /// For the host of the public URL
     On,
-    /// For that host and all hosts below it.
+    /// For that host and its subdomains (includeSubDomains)
     Subdomains,
-    /// No header: a proxy sends its own.
+    /// No header, for example because a proxy sends one
     Off,
 }
 
 /// A setting that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// As it says.
+    /// It is on.
+    #[value(help = None::<&'static str>)]
     On,
-    /// As it says.
+    /// It is off.
+    #[value(help = None::<&'static str>)]
     Off,
 }
 
@@ -64,8 +66,8 @@ impl Switch {
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people
     Text,
-    /// One JSON object a line, for machines.
+    /// One JSON object a line, for programs
     Json,
 }

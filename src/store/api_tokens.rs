@@ -53,11 +53,11 @@ pub struct ApiToken {
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Scope {
-    /// Safe methods.
+    /// Calls that only read
     Read,
-    /// Other methods.
+    /// Calls that change something
     Write,
-    /// What only admins may do, if its owner is one.
+    /// Calls for admins only; the owner must be an admin
     Admin,
 }
 

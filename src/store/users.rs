@@ -116,10 +116,10 @@ impl User {
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Role {
-    /// Whatever concerns the own account.
+    /// May read and change its own account
     #[default]
     User,
-    /// Also whatever concerns the accounts of others.
+    /// May also read and change all other accounts
     Admin,
 }
 

@@ -327,3 +327,39 @@ async fn the_openapi_command_prints_the_document() {
     let output = portcullis(&app, &["openapi"], "").await;
     assert_eq!(String::from_utf8(output.stdout).unwrap(), portcullis::openapi::json().unwrap());
 }
+
+#[tokio::test]
+async fn the_help_of_every_command_is_short_and_plain() {
+    let app = TestApp::start().await;
+    for command in [
+        "",
+        "serve",
+        "migrate",
+        "doctor",
+        "openapi",
+        "health",
+        "user",
+        "user list",
+        "user create",
+        "user import",
+        "user set-role",
+        "user set-password",
+        "user disable",
+        "user enable",
+        "token",
+        "token create",
+    ] {
+        let arguments: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
+        let help = printed(&app, &arguments).await;
+        let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        for word in ["As it says", "hoever", "hatever", "is told", "stands", "believed", " mails"] {
+            assert!(!help.contains(word), "{command}: {word}: {help}");
+        }
+        // The options have a paragraph each.
+        let options = help.split("Options:").nth(1).unwrap().split("Secrets are").next().unwrap();
+        for sentence in options.split("\n\n").flat_map(|text| text.split([';', '.', '['])) {
+            let words = sentence.split_whitespace().filter(|word| !word.starts_with('-')).count();
+            assert!(words <= 25 || sentence.contains("Possible values"), "{command}: {sentence}");
+        }
+    }
+}
