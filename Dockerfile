@@ -20,7 +20,7 @@ FROM gcr.io/distroless/base-nossl-debian13:nonroot
 # It unwinds the stack of a request that panics.
 COPY --from=build /usr/lib/*-linux-gnu/libgcc_s.so.1 /usr/lib/
 COPY --from=build /build/target/release/portcullis /usr/local/bin/portcullis
-ENV PORTCULLIS_LISTEN=0.0.0.0:8080 \
+ENV PORTCULLIS_HOST=0.0.0.0 \
     PORTCULLIS_LOG_FORMAT=json
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --start-interval=1s \

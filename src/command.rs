@@ -7,6 +7,7 @@ pub mod import;
 mod known_passwords;
 pub mod migrate;
 pub mod output;
+mod readiness;
 mod refusal;
 pub mod serve;
 pub mod token;

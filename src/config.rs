@@ -2,12 +2,13 @@
 
 mod check;
 mod choices;
+pub mod database_url;
 mod load;
 mod secrets;
 mod smtp_url;
 mod values;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use choices::{Hsts, LogFormat, Registration, SameSite, SessionProtection, Switch};
-pub use load::{explain, prepare, superuser_url};
+pub use load::{explain, prepare, superuser_url, unknown_variables};
 pub use smtp_url::SmtpUrl;
 pub use values::{Origin, PublicUrl, Rate, duration};
 
@@ -33,17 +34,33 @@ pub struct Config {
     #[arg(long, env = "PORTCULLIS_DATA_DIR", value_name = "DIR", default_value = "./.portcullis")]
     pub data_dir: PathBuf,
 
-    /// Address and port to listen on
-    #[arg(long, env = "PORTCULLIS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = values::listen)]
+    /// Where to listen: `given_listen`, or else `host` and `port`.
+    #[arg(skip = values::DEFAULT_LISTEN)]
     pub listen: SocketAddr,
+
+    /// Address and port to listen on, such as :8080 or localhost:8080 [default: PORTCULLIS_HOST and PORT]
+    #[arg(long = "listen", env = "PORTCULLIS_LISTEN", value_name = "ADDRESS", value_parser = values::listen)]
+    pub given_listen: Option<SocketAddr>,
+
+    /// IP address to listen on, if PORTCULLIS_LISTEN is not set; 0.0.0.0 in the image
+    #[arg(long, env = "PORTCULLIS_HOST", value_name = "IP", default_value = "127.0.0.1", value_parser = values::host)]
+    pub host: IpAddr,
+
+    /// Port to listen on, if PORTCULLIS_LISTEN is not set
+    #[arg(long, env = "PORT", value_name = "PORT", default_value = "8080", value_parser = values::port)]
+    pub port: u16,
 
     /// Address and port for GET /metrics, for Prometheus [default: no metrics]
     #[arg(long, env = "PORTCULLIS_METRICS_LISTEN", value_name = "ADDRESS", value_parser = values::listen)]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// URL of the service for browsers and other clients; https makes cookies Secure
-    #[arg(long, env = "PORTCULLIS_PUBLIC_URL", value_name = "URL", default_value = "http://localhost:8080", value_parser = PublicUrl::parse)]
+    /// URL of the service for clients: `given_public_url`, or else that of `listen`.
+    #[arg(skip = PublicUrl::of(&values::DEFAULT_LISTEN))]
     pub public_url: PublicUrl,
+
+    /// URL of the service for browsers and other clients; https makes cookies Secure [default: http://localhost and the port]
+    #[arg(long = "public-url", env = "PORTCULLIS_PUBLIC_URL", value_name = "URL", value_parser = PublicUrl::parse)]
+    pub given_public_url: Option<PublicUrl>,
 
     /// Origins of apps in browsers that may call the service, separated by commas
     #[arg(long, env = "PORTCULLIS_ALLOWED_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = Origin::parse)]
@@ -223,6 +240,10 @@ pub struct Config {
     /// Connections to PostgreSQL
     #[arg(long, env = "PORTCULLIS_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "16", value_parser = values::database_connections)]
     pub database_connections: u32,
+
+    /// Longest wait of the start and of migrate for a PostgreSQL that is not ready
+    #[arg(long, env = "PORTCULLIS_DATABASE_START_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    pub database_start_timeout: Duration,
 
     /// Longest wait of a request for a connection to PostgreSQL; then it is rejected with 503 database_unavailable
     #[arg(long, env = "PORTCULLIS_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = values::duration)]

@@ -1,11 +1,10 @@
 //! Which PostgreSQL a command works on.
 
-use std::str::FromStr as _;
-
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::Config;
+use super::readiness;
+use crate::config::{Config, database_url};
 use crate::embedded::Embedded;
 
 /// The PostgreSQL of `DATABASE_URL`, or the embedded one.
@@ -42,6 +41,19 @@ impl Database {
                 Ok(embedded) => Ok(Self::Embedded(embedded)),
                 Err(error) => Err(error.to_string()),
             },
+        }
+    }
+
+    /// Waits until it accepts connections; the embedded one does.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub async fn wait(&self, config: &Config) -> Result<(), String> {
+        match self {
+            Self::External(options) => {
+                readiness::wait(options, config.database_start_timeout).await
+            }
+            Self::Embedded(_) => Ok(()),
         }
     }
 
@@ -88,8 +100,7 @@ impl Database {
 
 fn external(config: &Config) -> Result<Option<Database>, String> {
     let Some(url) = &config.database_url else { return Ok(None) };
-    PgConnectOptions::from_str(url.expose_secret())
+    database_url::parse(url.expose_secret())
         .map(|options| Some(Database::External(options)))
-        // The error may repeat the URL, and the URL holds the password.
-        .map_err(|_| "DATABASE_URL must be a postgres:// URL (its value is not shown)".to_owned())
+        .map_err(|error| format!("DATABASE_URL {error} (its value is not shown)"))
 }

@@ -116,6 +116,14 @@ pub async fn run(config: &Config, wrong: &[String], doctor: &Doctor) -> Result<E
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// Logs what is risky about the settings, a line each, for those who never run `doctor`.
+pub fn warn(config: &Config) {
+    let findings = settings::risks(config).into_iter().chain(cookies::check(config));
+    for Finding { what, .. } in findings.filter(|finding| finding.level != Level::Ok) {
+        tracing::warn!("{what} (`portcullis doctor` explains it)");
+    }
+}
+
 /// The last line.
 fn count(levels: &[Level]) -> String {
     let count = |level| levels.iter().filter(|l| **l == level).count();

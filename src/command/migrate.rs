@@ -42,6 +42,7 @@ pub async fn run(config: &Config, migrate: &Migrate) -> Result<(), String> {
         own(url).await?;
     }
     let database = Database::join(config).await?;
+    database.wait(config).await?;
     let migrated = store::migrate(&database.options()).await.map_err(|error| error.to_string());
     database.close().await;
     migrated

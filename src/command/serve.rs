@@ -29,7 +29,7 @@ const FINISH_MAILS_WITHIN: Duration = Duration::from_secs(5);
 /// How long connections have to come back when the service ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Serves until Ctrl-C or SIGTERM.
+/// Serves until Ctrl-C, SIGTERM or SIGHUP.
 ///
 /// # Errors
 /// One line for the operator.
@@ -105,6 +105,7 @@ async fn prepare(
     first_admin: Option<NewUser>,
     metrics: Metrics,
 ) -> Result<(App, Admins), String> {
+    database.wait(config).await?;
     store::migrate(&database.options())
         .await
         .map_err(|error| format!("the database could not be brought up to date: {error}"))?;
@@ -129,17 +130,34 @@ async fn try_login(app: &App) -> Result<(), String> {
     }
 }
 
+/// Whether the process was started to ignore SIGHUP. Only Linux tells.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
+}
+
 /// Changes when the service is told to stop. The second time ends the process at once.
 fn stop_signal() -> Result<watch::Receiver<()>, String> {
     let listen = |kind| signal(kind).map_err(|error| error.to_string());
     let (mut interrupt, mut terminate) =
         (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    // The terminal is gone, unless the service was started to outlive it (nohup).
+    let mut hangup = if ignores_hangup() { None } else { Some(listen(SignalKind::hangup())?) };
     let (sender, receiver) = watch::channel(());
     tokio::spawn(async move {
         for time in 1.. {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                () = async {
+                    match &mut hangup {
+                        Some(hangup) => drop(hangup.recv().await),
+                        None => std::future::pending().await,
+                    }
+                } => {}
             }
             if time > 1 {
                 tracing::warn!("told to stop again: ending at once");

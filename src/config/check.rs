@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use url::Url;
 
-use super::{Config, SameSite, values};
+use super::{Config, SameSite, database_url, values};
 use crate::names;
 
 impl Config {
@@ -14,10 +14,9 @@ impl Config {
     /// # Errors
     /// One line that names the variables and what is allowed.
     pub fn check(&self) -> Result<(), String> {
-        if let Some(url) = &self.database_url
-            && !["postgres://", "postgresql://"].iter().any(|s| url.expose_secret().starts_with(s))
-        {
-            return Err("DATABASE_URL must be a postgres:// URL (its value is not shown)".into());
+        if let Some(url) = &self.database_url {
+            database_url::parse(url.expose_secret())
+                .map_err(|error| format!("DATABASE_URL {error} (its value is not shown)"))?;
         }
         if self.cookie_samesite == SameSite::None && !self.public_url.is_https() {
             return Err(format!(

@@ -48,10 +48,10 @@ pub enum Hsts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
     /// It is on.
-    #[value(help = None::<&'static str>)]
+    #[value(help = None::<&'static str>, aliases = ["true", "yes", "1"])]
     On,
     /// It is off.
-    #[value(help = None::<&'static str>)]
+    #[value(help = None::<&'static str>, aliases = ["false", "no", "0"])]
     Off,
 }
 

@@ -4,7 +4,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args as _, Command, FromArgMatches as _};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Config, SmtpUrl, secrets};
+use super::{Config, PublicUrl, SmtpUrl, secrets};
+
+/// The settings that have no flag.
+const SECRETS: [&str; 4] = [
+    "DATABASE_URL",
+    "PORTCULLIS_ADMIN_PASSWORD",
+    "PORTCULLIS_SMTP_URL",
+    "PORTCULLIS_SUPERUSER_URL",
+];
 
 impl Config {
     /// The settings of the environment, for the commands that take none as flags.
@@ -41,6 +49,7 @@ impl Config {
         };
         let mut config =
             Self::from_arg_matches(&matches).map_err(|error| explain(&error, &command))?;
+        config.settle();
         wrong.extend(config.read_secrets());
         Ok((config, wrong))
     }
@@ -61,10 +70,18 @@ impl Config {
     /// # Errors
     /// One line that names the variables and what is allowed.
     pub fn complete(mut self) -> Result<Self, String> {
+        self.settle();
         match self.read_secrets().into_iter().next() {
             Some(line) => Err(line),
             None => self.check().map(|()| self),
         }
+    }
+
+    /// Derives the address and the public URL that are not given.
+    fn settle(&mut self) {
+        self.listen = self.given_listen.unwrap_or((self.host, self.port).into());
+        self.public_url =
+            self.given_public_url.clone().unwrap_or_else(|| PublicUrl::of(&self.listen));
     }
 
     /// Reads what has no flag, and returns a line for each that cannot be read.
@@ -78,6 +95,46 @@ impl Config {
         let smtp_url = read_smtp_url().map(|read| self.smtp_url = read);
         read.chain([smtp_url]).filter_map(Result::err).collect()
     }
+}
+
+/// A line for each variable that looks like a setting and is none, with the setting that was probably meant.
+#[must_use]
+pub fn unknown_variables() -> Vec<String> {
+    let given = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut unknown = unknown_among(given);
+    unknown.sort_unstable();
+    unknown
+}
+
+fn unknown_among(given: impl Iterator<Item = String>) -> Vec<String> {
+    let command = Config::augment_args(Command::new("portcullis"));
+    let known = command.get_arguments().filter_map(Arg::get_env).filter_map(|name| name.to_str());
+    let mut known: Vec<String> = known.map(str::to_owned).collect();
+    for secret in SECRETS {
+        known.extend([secret.to_owned(), format!("{secret}_FILE")]);
+    }
+    let ours = given.filter(|name| name.starts_with("PORTCULLIS_"));
+    let unknown = ours.filter(|name| !known.contains(name) && !is_of_others(name));
+    unknown
+        .map(|name| {
+            let distance = |known: &&String| strsim::damerau_levenshtein(&name, known);
+            let longer = known.iter().find(|known| known.starts_with(&name));
+            let nearest = known.iter().min_by_key(distance).filter(|known| distance(known) <= 4);
+            match longer.or(nearest) {
+                Some(nearest) => format!("{name} is not a setting: did you mean {nearest}?"),
+                None => format!("{name} is not a setting"),
+            }
+        })
+        .collect()
+}
+
+/// Whether a variable is one of the compose file, or one that Docker or Kubernetes sets for a service that is called
+/// portcullis.
+fn is_of_others(name: &str) -> bool {
+    ["PORTCULLIS_BIND", "PORTCULLIS_PORT", "PORTCULLIS_NAME"].contains(&name)
+        || ["PORTCULLIS_SERVICE_", "PORTCULLIS_PORT_", "PORTCULLIS_ENV_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 fn read_smtp_url() -> Result<Option<SmtpUrl>, String> {
@@ -139,4 +196,35 @@ fn argument<'a>(error: &clap::Error, command: &'a Command) -> Option<&'a Arg> {
     let long = shown.split_whitespace().next()?.strip_prefix("--")?;
     let commands = std::iter::once(command).chain(command.get_subcommands());
     commands.flat_map(Command::get_arguments).find(|arg| arg.get_long() == Some(long))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_setting_is_reported_with_the_nearest_one_and_names_of_others_are_not() {
+        let unknown = |name: &str| unknown_among([name.to_owned()].into_iter());
+        for (name, line) in [
+            ("PORTCULLIS_ALLOWED_ORIGIN", ": did you mean PORTCULLIS_ALLOWED_ORIGINS?"),
+            ("PORTCULLIS_PUBLICURL", ": did you mean PORTCULLIS_PUBLIC_URL?"),
+            ("PORTCULLIS_LISTN", ": did you mean PORTCULLIS_LISTEN?"),
+            ("PORTCULLIS_SMTP_URL_FIEL", ": did you mean PORTCULLIS_SMTP_URL_FILE?"),
+            ("PORTCULLIS_COOKIE", ": did you mean PORTCULLIS_COOKIE_SAMESITE?"),
+            ("PORTCULLIS_SOMETHING_ELSE_ALTOGETHER", ""),
+        ] {
+            assert_eq!(unknown(name), [format!("{name} is not a setting{line}")]);
+        }
+        for known in [
+            "PORTCULLIS_LISTEN",
+            "PORTCULLIS_ADMIN_PASSWORD_FILE",
+            "PORTCULLIS_BIND",
+            "PORTCULLIS_PORT",
+            "PORTCULLIS_SERVICE_HOST",
+            "PORTCULLIS_PORT_8080_TCP_ADDR",
+            "HOME",
+        ] {
+            assert!(unknown(known).is_empty(), "{known}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 /// A file that is larger than this holds no secret of ours.
 const LARGEST: u64 = 64 * 1024;
 
-/// The value of a secret setting: of the variable `name`, or of the file that `name` with `_FILE` names.
+/// The value of a secret setting, without the line break that shells and editors put at its end: of the variable `name`, or of the file that `name` with `_FILE` names.
 ///
 /// # Errors
 /// One line that names the variable and never shows a secret.
@@ -18,7 +18,11 @@ pub(super) fn read(name: &str) -> Result<Option<SecretString>, String> {
     let secret = match (variable(name)?, variable(&file_name)?) {
         (Some(_), Some(_)) => return Err(format!("{name} and {file_name} are both set: set one")),
         (None, Some(path)) => from_file(&file_name, &path)?,
-        (value, None) => return Ok(value.map(SecretString::from)),
+        (None, None) => return Ok(None),
+        (Some(value), None) => match without_line_break(&value) {
+            "" => return Ok(None),
+            value => value.to_owned(),
+        },
     };
     Ok(Some(secret.into()))
 }

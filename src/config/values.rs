@@ -1,7 +1,7 @@
 //! How the settings are written. Each error ends the sentence "it must be …".
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use lettre::Address;
 use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use url::{Host, Url};
 
 use crate::names;
@@ -88,6 +89,18 @@ impl PublicUrl {
         }
         url.set_path(&path);
         Ok(Self(url))
+    }
+
+    /// The URL of a service that listens there, for clients on this machine or its network.
+    #[must_use]
+    pub fn of(listen: &SocketAddr) -> Self {
+        let host = match listen.ip() {
+            ip if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        let url = Url::parse(&format!("http://{host}:{}", listen.port()));
+        Self(url.unwrap_or_else(|_| unreachable!("an address and a port are a URL")))
     }
 
     /// The path below which clients reach the service, such as `/auth`; empty without one.
@@ -207,8 +220,39 @@ pub(super) fn mailbox(text: &str) -> Result<Mailbox, String> {
     read().ok_or("an address, such as auth@example.com or Example <auth@example.com>".to_owned())
 }
 
+/// Where the service listens by default.
+pub(super) const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Takes an address or a host name with a port, or a port alone, which is on all addresses.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:8080".to_owned())
+    let text = text.trim();
+    if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        return Ok((Ipv4Addr::UNSPECIFIED, port).into());
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let allowed = "an address and a port, such as 127.0.0.1:8080, :8080 or localhost:8080";
+    let is_name = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', ':']) && port.parse::<u16>().is_ok()
+    });
+    if !is_name {
+        return Err(allowed.to_owned());
+    }
+    let found = text.to_socket_addrs().map_err(|error| format!("{allowed}: {error}"))?;
+    let mut found: Vec<_> = found.collect();
+    // Browsers and health checks try IPv4 where only one is served.
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.first().copied().ok_or_else(|| allowed.to_owned())
+}
+
+pub(super) fn host(text: &str) -> Result<IpAddr, String> {
+    text.trim().parse().map_err(|_| "an IP address, such as 127.0.0.1 or 0.0.0.0".to_owned())
+}
+
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    whole(text.trim(), 0..=65_535)
 }
 
 pub(super) fn domain(text: &str) -> Result<String, String> {
@@ -315,9 +359,19 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| {
-        "a level such as info, or filter directives such as info,sqlx=debug".to_owned()
+    let is_known = !text.split(',').map(str::trim).any(is_no_directive);
+    EnvFilter::try_new(text).ok().filter(|_| is_known).map(|_| text.to_owned()).ok_or_else(|| {
+        "trace, debug, info, warn, error or off, or filter directives such as info,sqlx=debug"
+            .to_owned()
     })
+}
+
+/// Whether a directive is a word that is neither a level nor the name of a module. tracing would take it for a
+/// module that nobody has, and log nothing.
+fn is_no_directive(directive: &str) -> bool {
+    let is_word =
+        directive.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    is_word && directive.parse::<LevelFilter>().is_err() && directive != env!("CARGO_PKG_NAME")
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 mod original;
 mod requirements;
 
+use std::sync::Once;
+
 use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -19,6 +21,7 @@ use utoipa_axum::routes;
 use self::original::Original;
 use self::requirements::{Flag, Requirements};
 use crate::auth::{Access, CurrentUser};
+use crate::config::Registration;
 use crate::credential;
 use crate::error::{Error, Result};
 use crate::problem_examples::problems;
@@ -28,6 +31,8 @@ use crate::store::users::Role;
 use crate::timestamp;
 
 /// Bytes of the way to the login page: nginx takes no more than 4 KB of head from a check.
+/// Whether the log has told that strangers may pass.
+static WARNED: Once = Once::new();
 const LOCATION_MAX: usize = 3072;
 
 /// The check, for every method; the document has it once.
@@ -86,6 +91,14 @@ problems!(ForwardAuthProblems:
     params(Requirements), responses(Checked, ForwardAuthProblems),
 )]
 pub(super) async fn forward_auth(State(app): State<App>, request: Request) -> Response {
+    if app.config.registration == Registration::Open {
+        WARNED.call_once(|| {
+            tracing::warn!(
+                "a proxy asks /forward-auth while registration is open: everybody who registers passes. Set \
+                 PORTCULLIS_REGISTRATION=closed, unless strangers may use the app"
+            );
+        });
+    }
     let (mut parts, body) = request.into_parts();
     let mut response = match check(&app, &mut parts).await {
         Ok(headers) => headers.into_response(),

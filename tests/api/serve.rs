@@ -222,7 +222,11 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
     for (name, value, allowed) in [
         ("PORTCULLIS_BCRYPT_COST", "99", "from 4 to 16"),
         ("PORTCULLIS_LISTEN", "8080", "127.0.0.1:8080"),
-        ("PORTCULLIS_METRICS_LISTEN", "localhost:9464", "127.0.0.1:8080"),
+        ("PORTCULLIS_HOST", "everywhere", "0.0.0.0"),
+        ("PORT", "65536", "from 0 to 65535"),
+        ("PORTCULLIS_LOG", "verbose", "warn, error or off"),
+        ("PORTCULLIS_DATABASE_START_TIMEOUT", "never", "30d"),
+        ("PORTCULLIS_METRICS_LISTEN", "http://localhost:9464", "127.0.0.1:8080"),
         ("PORTCULLIS_PUBLIC_URL", "auth.example.com", "https://auth.example.com"),
         ("PORTCULLIS_PUBLIC_URL", "https://example.com/users", "does not begin with /users"),
         ("PORTCULLIS_ALLOWED_ORIGINS", "*", "https://app.example.com"),
@@ -230,7 +234,7 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         ("PORTCULLIS_COOKIE_SAMESITE", "none", "https"),
         ("PORTCULLIS_COOKIE_DOMAIN", "example.com", "PORTCULLIS_PUBLIC_URL"),
         ("PORTCULLIS_HSTS", "yes", "on, subdomains, off"),
-        ("PORTCULLIS_SWAGGER_UI", "no", "on, off"),
+        ("PORTCULLIS_SWAGGER_UI", "never", "on, off"),
         ("PORTCULLIS_REGISTRATION", "maybe", "open, closed"),
         ("PORTCULLIS_SESSION_IDLE", "1", "15m"),
         ("PORTCULLIS_REMEMBER_FOR", "-1d", "30d"),
@@ -240,16 +244,16 @@ fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_is_allowed() {
         ("PORTCULLIS_LOG", "a=b=c", "info"),
         ("PORTCULLIS_LOG_FORMAT", "xml", "text, json"),
         ("PORTCULLIS_SESSION_PROTECTION", "weak", "off, basic, strong"),
-        ("PORTCULLIS_BASIC_AUTH", "yes", "on, off"),
+        ("PORTCULLIS_BASIC_AUTH", "maybe", "on, off"),
         ("PORTCULLIS_AUDIT_KEEP", "for ever", "30d"),
         ("PORTCULLIS_THROTTLE", "maybe", "on, off"),
         ("PORTCULLIS_THROTTLE_ACCOUNT", "10", "10/15m"),
         ("PORTCULLIS_THROTTLE_NETWORK", "0/15m", "10/15m"),
         ("PORTCULLIS_THROTTLE_REGISTRATION", "9/never", "10/15m"),
         ("PORTCULLIS_PASSWORD_MIN_LENGTH", "7", "from 8 to 64"),
-        ("PORTCULLIS_REGISTRATION_PRIVACY", "yes", "on, off"),
-        ("PORTCULLIS_REQUIRE_VERIFIED_EMAIL", "yes", "on, off"),
-        ("PORTCULLIS_LOGIN_CODE", "yes", "on, off"),
+        ("PORTCULLIS_REGISTRATION_PRIVACY", "maybe", "on, off"),
+        ("PORTCULLIS_REQUIRE_VERIFIED_EMAIL", "maybe", "on, off"),
+        ("PORTCULLIS_LOGIN_CODE", "maybe", "on, off"),
         ("PORTCULLIS_MAIL_FROM", "Example", "Example <auth@example.com>"),
         ("PORTCULLIS_RESET_URL", "/reset", "https://app.example.com/reset"),
         ("PORTCULLIS_VERIFY_URL", "javascript:alert(1)", "http or https"),
@@ -314,11 +318,70 @@ fn a_taken_port_is_told_in_one_line() {
 #[test]
 fn an_unreachable_database_is_told_without_its_password() {
     let url = "postgres://alice:hunter2@127.0.0.1:1/portcullis";
-    let line = refusal(&Directory::new().0, &[("DATABASE_URL", url)], &[]);
-    assert!(
-        !line.contains("hunter2") && line.contains("could not be brought up to date"),
-        "{line}"
+    let settings = [("DATABASE_URL", url), ("PORTCULLIS_DATABASE_START_TIMEOUT", "1s")];
+    let line = refusal(&Directory::new().0, &settings, &[]);
+    let expected = "cannot reach PostgreSQL at 127.0.0.1, port 1";
+    assert!(!line.contains("hunter2") && line.contains(expected), "{line}");
+}
+
+#[tokio::test]
+async fn a_login_that_postgresql_rejects_stops_the_start_at_once_and_says_what_to_correct() {
+    let app = TestApp::start().await;
+    let right = app.database_url();
+    let url = url::Url::parse(&right).unwrap();
+    let (mut unknown, mut missing) = (url.clone(), url);
+    unknown.set_username("somebody_else").unwrap();
+    unknown.set_password(Some("hunter2")).unwrap();
+    missing.set_path("no_such_database");
+    for (url, part) in [
+        (unknown, "cannot log in to PostgreSQL as somebody_else"),
+        (missing, "has no database no_such_database"),
+    ] {
+        let begun = std::time::Instant::now();
+        let line = refusal(&Directory::new().0, &[("DATABASE_URL", url.as_str())], &[]);
+        assert!(line.contains(part) && !line.contains("hunter2"), "{line}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_start_waits_for_a_postgresql_that_is_not_there_yet() {
+    let app = TestApp::start().await;
+    let options = app.database_options();
+    let socket = options.get_socket().unwrap().join(format!(".s.PGSQL.{}", options.get_port()));
+    // Nobody listens at first; later, a relay leads to PostgreSQL.
+    let relay = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = relay.local_addr().unwrap();
+    drop(relay);
+    let url = format!(
+        "postgres://{}@127.0.0.1:{}/{}",
+        options.get_username(),
+        address.port(),
+        options.get_database().unwrap()
     );
+    let directory = Directory::new();
+    let service = tokio::task::spawn_blocking(move || {
+        let service = Service::start(&directory.0, &[("DATABASE_URL", &*url)]);
+        service.stop(rustix::process::Signal::HUP);
+        directory
+    });
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let relay = tokio::net::TcpListener::bind(address).await.unwrap();
+    let serve = async {
+        loop {
+            let (mut client, _) = relay.accept().await.unwrap();
+            let socket = socket.clone();
+            tokio::spawn(async move {
+                let mut server = tokio::net::UnixStream::connect(socket).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    };
+    let directory = tokio::select! {
+        () = serve => unreachable!(),
+        directory = service => directory.unwrap(),
+    };
+    drop(directory);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ SECRETS = {"DATABASE_URL", "PORTCULLIS_ADMIN_PASSWORD", "PORTCULLIS_SMTP_URL"}
 # What docker-compose.yml reads for itself.
 OF_COMPOSE = {"PORTCULLIS_BIND", "PORTCULLIS_PORT"}
 # What the image decides.
-OF_IMAGE = {"PORTCULLIS_DATA_DIR", "PORTCULLIS_LISTEN"}
+OF_IMAGE = {"PORTCULLIS_DATA_DIR", "PORTCULLIS_HOST", "PORTCULLIS_LISTEN"}
 
 
 def text(name):
@@ -111,10 +111,11 @@ def ports(manifest, compose):
     deployment, service = one(manifest, "Deployment"), one(manifest, "Service")
     container = container_of(deployment)
     named = {port["name"]: port["containerPort"] for port in container["ports"]}
-    listen = re.search(r"PORTCULLIS_LISTEN=(\S+)", text("Dockerfile"))[1]
+    port = int(re.search(r'env = "PORT", .*default_value = "(\d+)"', text("src/config.rs"))[1])
+    check("the image serves on all addresses", "ENV PORTCULLIS_HOST=0.0.0.0" in text("Dockerfile"))
     exposed = int(re.search(r"EXPOSE (\d+)", text("Dockerfile"))[1])
     published = {port_of(port) for port in compose["services"]["portcullis"]["ports"]}
-    check("the image, compose and Kubernetes mean one port", {port_of(listen), exposed, named["http"]} == published)
+    check("the image, compose and Kubernetes mean one port", {port, exposed, named["http"]} == published)
     (served,) = service["spec"]["ports"]
     check("the Service leads to it", served["targetPort"] == "http")
     (rule,) = one(manifest, "Ingress")["spec"]["rules"]

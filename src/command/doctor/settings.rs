@@ -3,7 +3,7 @@
 use super::Finding;
 use super::site::is_loopback;
 use crate::command::known_passwords;
-use crate::config::{Config, Origin};
+use crate::config::{self, Config, Origin, Registration};
 
 /// A finding for each setting whose value is not allowed.
 pub(super) fn wrong(lines: &[String]) -> Vec<Finding> {
@@ -18,12 +18,51 @@ pub(super) fn check(config: &Config, unfit: Option<&str>) -> Vec<Finding> {
         Some(line) => Finding::problem(line, "The service does not start with this."),
         None => Finding::ok("every setting has a value that is allowed"),
     }];
-    let risks = [passwords(config), network(config), proxies(config), durations(config)];
-    let risks: Vec<_> = risks.into_iter().flatten().collect();
+    let unknown = config::unknown_variables();
+    findings.extend(unknown.iter().map(|line| Finding::warning(line, "It has no effect.")));
+    let risks = risks(config);
     if risks.is_empty() {
         findings.push(Finding::ok("the settings fit each other, and none is risky"));
     }
     findings.extend(risks);
+    findings
+}
+
+/// What is risky about settings that are allowed.
+pub(super) fn risks(config: &Config) -> Vec<Finding> {
+    let risks =
+        [passwords(config), network(config), pages(config), proxies(config), durations(config)];
+    risks.into_iter().flatten().collect()
+}
+
+/// Who passes a reverse proxy, and whether pages that the service leads to can call it.
+fn pages(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if config.login_url.is_some() && config.registration == Registration::Open {
+        findings.push(Finding::problem(
+            "PORTCULLIS_LOGIN_URL is set and PORTCULLIS_REGISTRATION is open: strangers can reach the app",
+            "A reverse proxy lets everybody with an account pass, and everybody may register. Set \
+             PORTCULLIS_REGISTRATION=closed. Leave it open only if strangers may use the app, and unset \
+             PORTCULLIS_LOGIN_URL if no proxy asks /forward-auth.",
+        ));
+    }
+    for (name, page) in [
+        ("PORTCULLIS_LOGIN_URL", &config.login_url),
+        ("PORTCULLIS_RESET_URL", &config.reset_url),
+        ("PORTCULLIS_VERIFY_URL", &config.verify_url),
+    ] {
+        let Some(page) = page else { continue };
+        let origin = page.origin().ascii_serialization();
+        let is_own = origin == config.public_url.origin().as_str();
+        if !is_own && !config.allowed_origins.iter().any(|allowed| allowed.as_str() == origin) {
+            findings.push(Finding::problem(
+                format!("{name} is on {origin}, which PORTCULLIS_ALLOWED_ORIGINS does not have"),
+                format!(
+                    "The page there cannot call the service. Add {origin} to PORTCULLIS_ALLOWED_ORIGINS."
+                ),
+            ));
+        }
+    }
     findings
 }
 

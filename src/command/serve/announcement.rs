@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::first_admin::Admins;
 use super::listeners::Listeners;
+use crate::command::doctor;
 use crate::command::{Database, output};
-use crate::config::{Config, LogFormat};
+use crate::config::{self, Config, LogFormat};
 use crate::mail::Mailer;
 
 /// Says where everything is: a banner for a person, a log line for a machine.
@@ -18,9 +19,10 @@ pub(super) async fn announce(
     admins: &Admins,
     start: Instant,
 ) {
-    if config.bcrypt_cost < 10 {
-        tracing::warn!(cost = config.bcrypt_cost, "PORTCULLIS_BCRYPT_COST below 10 is for tests");
+    for line in config::unknown_variables() {
+        tracing::warn!("{line}");
     }
+    doctor::warn(config);
     if let Some(url) = config.smtp_url.as_ref().filter(|url| url.exposes_password) {
         tracing::warn!(%url, "PORTCULLIS_SMTP_URL sends its password unencrypted; smtp+starttls:// and smtps:// do not");
     }
