@@ -216,8 +216,6 @@ mod tests {
             ("routes/login.rs", 1),
             // One connection each.
             ("server.rs", 1),
-            // One record each.
-            ("session/records.rs", 1),
             // One `BEGIN` each.
             ("store.rs", 1),
             // One export each.

@@ -97,7 +97,7 @@ async fn a_line_about_an_error_names_the_request_when_nothing_else_is_logged() {
     let service = Service::start_for_machines(&directory.0, &settings);
     app.sql("alter table throttles rename to elsewhere").await;
     let client = app.anonymous().at(&service.base);
-    let failed = client.post("/login", right("alice")).await.problem(503, "database_unavailable");
+    let failed = client.post("/login", right("alice")).await.problem(500, "internal");
     let stop = move || service.stop(Signal::TERM);
     tokio::task::spawn_blocking(stop).await.unwrap();
     let (_, log) = read(&directory);

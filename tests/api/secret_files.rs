@@ -114,6 +114,7 @@ fn mails_are_not_written_where_others_could_read_or_replace_them() {
     let settings = [
         ("DATABASE_URL", "postgres://alice@127.0.0.1:1/x"),
         ("PORTCULLIS_DATABASE_START_TIMEOUT", "1s"),
+        ("PORTCULLIS_LOG", "error"),
         ("PORTCULLIS_DATA_DIR", shown),
     ];
     fs::set_permissions(&data, Permissions::from_mode(0o777)).unwrap();
