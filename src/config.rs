@@ -3,6 +3,7 @@
 mod check;
 mod choices;
 pub mod database_url;
+pub mod env_file;
 mod load;
 mod secrets;
 mod smtp_url;
@@ -63,8 +64,8 @@ pub struct Config {
     pub given_public_url: Option<PublicUrl>,
 
     /// Origins of apps in browsers that may call the service, separated by commas
-    #[arg(long, env = "PORTCULLIS_ALLOWED_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = Origin::parse)]
-    pub allowed_origins: Vec<Origin>,
+    #[arg(long, env = "PORTCULLIS_ALLOWED_ORIGINS", value_name = "ORIGINS", default_value = "", hide_default_value = true, value_parser = values::origins)]
+    pub allowed_origins: ::std::vec::Vec<Origin>,
 
     /// SameSite attribute of the session cookie; none requires an https public URL
     #[arg(long, env = "PORTCULLIS_COOKIE_SAMESITE", value_name = "POLICY", default_value = "lax")]
@@ -254,8 +255,8 @@ pub struct Config {
     pub database_statement_timeout: Duration,
 
     /// Networks of proxies whose X-Forwarded-* and X-Original-* headers are trusted, separated by commas
-    #[arg(long, env = "PORTCULLIS_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = values::network)]
-    pub trusted_proxies: Vec<IpNet>,
+    #[arg(long, env = "PORTCULLIS_TRUSTED_PROXIES", value_name = "NETWORKS", default_value = "", hide_default_value = true, value_parser = values::networks)]
+    pub trusted_proxies: ::std::vec::Vec<IpNet>,
 
     /// Username of the first admin, who is created at the start if there is no admin
     #[arg(long, env = "PORTCULLIS_ADMIN_USERNAME", value_name = "USERNAME")]

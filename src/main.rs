@@ -52,14 +52,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, String> {
     // Before any thread is started: reading it sets environment variables.
-    match dotenvy::from_path(".env") {
-        // The line may hold a secret, so it is not shown.
-        Err(dotenvy::Error::LineParse(..)) => {
-            return Err(".env has a line that cannot be read; quote values that have spaces".into());
-        }
-        Err(error) if !error.not_found() => return Err(format!(".env cannot be read: {error}")),
-        _ => {}
-    }
+    config::env_file::load()?;
     let mut grammar = config::prepare(Cli::command());
     // It tells by itself what is wrong with the environment, and no flag can come before it.
     if std::env::args_os().nth(1).is_some_and(|command| command == "doctor") {

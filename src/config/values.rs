@@ -20,14 +20,25 @@ use crate::names;
 pub struct Origin(String);
 
 impl Origin {
-    /// Takes an http or https origin.
+    /// Takes an http or https origin, or that of an app in a web view, such as `capacitor://localhost`.
     ///
     /// # Errors
     /// What is allowed.
     pub fn parse(text: &str) -> Result<Self, String> {
-        bare(text.trim())
-            .map(|url| Self(url.origin().ascii_serialization()))
-            .ok_or("an origin such as https://app.example.com, without a path".to_owned())
+        let text = text.trim();
+        if let Some(url) = bare(text) {
+            return Ok(Self(url.origin().ascii_serialization()));
+        }
+        app(text).map(Self).ok_or(
+            "an origin such as https://app.example.com or capacitor://localhost, without a path"
+                .to_owned(),
+        )
+    }
+
+    /// Whether it is the origin of an app in a web view or of an extension, which no browser sends a cookie for.
+    #[must_use]
+    pub fn is_app(&self) -> bool {
+        !["http://", "https://"].iter().any(|scheme| self.0.starts_with(scheme))
     }
 
     /// The text that browsers send.
@@ -41,6 +52,24 @@ impl Origin {
     pub fn host(&self) -> Option<Host> {
         Url::parse(&self.0).ok()?.host().map(|host| host.to_owned())
     }
+}
+
+/// Takes a list. Empty elements, such as after a comma at the end, are skipped.
+fn list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let elements = text.split(',').map(str::trim).filter(|element| !element.is_empty());
+    elements
+        .map(|element| {
+            parse(element).map_err(|allowed| format!("{allowed} (\"{element}\" is not)"))
+        })
+        .collect()
+}
+
+pub(super) fn origins(text: &str) -> Result<Vec<Origin>, String> {
+    list(text, Origin::parse)
+}
+
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    list(text, network)
 }
 
 /// The first names of the service's own paths. A prefix must not begin with one: a proxy may strip the prefix or not,
@@ -173,6 +202,36 @@ pub(super) fn is_within(url: &Url, domain: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Schemes whose pages have no origin, or one that anybody's page may have.
+const WITHOUT_ORIGIN: [&str; 11] = [
+    "about",
+    "blob",
+    "data",
+    "file",
+    "filesystem",
+    "ftp",
+    "http",
+    "https",
+    "javascript",
+    "ws",
+    "wss",
+];
+
+/// The origin of an app in a web view, as it sends it: scheme, host and perhaps a port.
+fn app(text: &str) -> Option<String> {
+    let (scheme, place) = text.split_once("://")?;
+    let (host, port) =
+        place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port)));
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let is_host = !host.is_empty()
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let origin = text.to_ascii_lowercase();
+    let is_known = WITHOUT_ORIGIN.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    (is_scheme && is_host && is_port && !is_known).then_some(origin)
 }
 
 /// An http(s) URL that holds an origin and nothing else.
@@ -351,7 +410,7 @@ impl Rate {
     }
 }
 
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
+fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     text.parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
@@ -377,6 +436,57 @@ fn is_no_directive(directive: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_is_one_that_browsers_or_apps_send() {
+        let origin =
+            |text: &str| Origin::parse(text).map(|it| (it.as_str().to_owned(), it.is_app()));
+        for (text, sent, is_app) in [
+            ("https://App.example.com/", "https://app.example.com", false),
+            ("http://localhost:5173", "http://localhost:5173", false),
+            ("capacitor://localhost", "capacitor://localhost", true),
+            ("tauri://localhost", "tauri://localhost", true),
+            ("ionic://localhost:8100", "ionic://localhost:8100", true),
+            ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop", true),
+            ("app://-", "app://-", true),
+        ] {
+            assert_eq!(origin(text), Ok((sent.to_owned(), is_app)), "{text}");
+        }
+        for text in [
+            "*",
+            "null",
+            "file://",
+            "file:///x",
+            "file://localhost",
+            "data:text/html,x",
+            "capacitor://",
+            "capacitor://localhost/",
+            "capacitor://*",
+            "://x",
+            "blob:https://x",
+            "javascript://x",
+            "capacitor://a@b",
+            "1app://x",
+            "wss://x",
+            "https://*.example.com",
+            "capacitor://x:99999",
+        ] {
+            assert!(Origin::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn empty_elements_of_a_list_are_skipped_and_a_wrong_one_is_named() {
+        let list = origins("https://a.example, http://localhost:5173 ,,").unwrap();
+        assert_eq!(
+            list.iter().map(Origin::as_str).collect::<Vec<_>>(),
+            ["https://a.example", "http://localhost:5173"]
+        );
+        assert!(origins("").unwrap().is_empty() && networks(" , ").unwrap().is_empty());
+        assert_eq!(networks("10.0.0.0/8,").unwrap().len(), 1);
+        let error = networks("10.0.0.0/8, nonsense").unwrap_err();
+        assert!(error.contains("\"nonsense\""), "{error}");
+    }
 
     #[test]
     fn a_rate_is_so_many_at_once_and_one_more_every_so_often() {

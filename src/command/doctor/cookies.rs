@@ -20,15 +20,22 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What browsers make of the cookie, for each origin that may call.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let Some(service) = Place::new(&config.public_url.origin()) else { return Vec::new() };
-    let pages: Vec<_> = config.allowed_origins.iter().filter_map(Place::new).collect();
+    let pages = config.allowed_origins.iter().filter(|origin| !origin.is_app());
+    let pages: Vec<_> = pages.filter_map(Place::new).collect();
     let mut findings = vec![cookie(config, &service)];
     findings.extend(secure(config, &service));
     findings.extend(domain(config, &service, &pages));
+    findings.extend(config.allowed_origins.iter().filter(|origin| origin.is_app()).map(|origin| {
+        Finding::note(
+            format!("apps at {} can log in by token alone", origin.as_str()),
+            "A web view sends no cookie to another site. Log in with \"transport\": \"token\".",
+        )
+    }));
     // Without Secure no browser keeps it, whatever the page.
     if config.cookie_samesite != SameSite::None || service.is_https() {
         findings.extend(pages::check(config, &service, &pages));
     }
-    if pages.is_empty() {
+    if config.allowed_origins.is_empty() {
         findings.push(Finding::note(
             format!("PORTCULLIS_ALLOWED_ORIGINS is empty: only pages of {} call", service.text()),
             "A single-page app on another host, or only on another port, is another origin: name it, \
