@@ -68,6 +68,9 @@ pub enum Error {
     /// The right password of an account whose address must be verified first, and is not.
     #[error("Verify your email address first: follow the link in the mail that was sent to it.")]
     EmailUnverified,
+    /// An unknown account or a wrong password at a login, and how many attempts are left.
+    #[error("No account has these credentials.")]
+    WrongLogin(Option<RateLimit>),
     /// A wrong password from somebody who is already logged in.
     #[error("The password is not right.")]
     WrongPassword,
@@ -162,7 +165,7 @@ impl Error {
             Self::Unauthenticated => (S::UNAUTHORIZED, "unauthenticated", "Not logged in"),
             Self::SessionExpired => (S::UNAUTHORIZED, "session_expired", "Session expired"),
             Self::InvalidToken => (S::UNAUTHORIZED, "invalid_token", "Invalid API token"),
-            Self::InvalidCredentials => {
+            Self::InvalidCredentials | Self::WrongLogin(_) => {
                 (S::UNAUTHORIZED, "invalid_credentials", "Invalid credentials")
             }
             Self::ReauthenticationRequired(_) => {
@@ -291,7 +294,10 @@ impl IntoResponse for Error {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Self::RateLimited(limit) = &self {
-            limit.write(response.headers_mut());
+            limit.refuse(response.headers_mut());
+        }
+        if let Self::WrongLogin(Some(limit)) = &self {
+            limit.describe(response.headers_mut());
         }
         if matches!(self, Self::EncodedBody) {
             // RFC 9110 §12.5.3 and §15.5.16.

@@ -16,7 +16,7 @@ use utoipa::openapi::{ObjectBuilder, Ref, RefOr, Schema, Type};
 
 use crate::error::Error;
 use crate::problem::{FieldError, Problem};
-use crate::problem_examples::{examples, examples_of, header, responses_of};
+use crate::problem_examples::{LEFT, LIMIT, examples, examples_of, header, responses_of};
 use crate::token::{self, Purpose as _};
 use crate::{credential, cross_origin, routes};
 
@@ -187,8 +187,14 @@ fn complete(operation: Option<&mut Operation>, method: Method) {
     }
     examples.retain(|_, examples| !examples.is_empty());
     responses.extend(responses_of(examples));
-    for response in responses.values_mut() {
+    let is_login = operation.operation_id.as_deref() == Some("login");
+    for (status, response) in responses.iter_mut() {
         if let RefOr::T(response) = response {
+            if is_login && status == "401" {
+                for (name, description) in [LIMIT, LEFT] {
+                    response.headers.insert(name.to_owned(), header(description));
+                }
+            }
             if response.description.is_empty() {
                 response.description = operation.summary.clone().unwrap_or_default();
             }

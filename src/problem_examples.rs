@@ -12,6 +12,12 @@ use crate::config::Rate;
 use crate::error::Error;
 use crate::rate_limit::RateLimit;
 
+/// The headers of a limit. `POST /login` has them in a 401, too.
+pub(crate) const LIMIT: (&str, &str) =
+    ("ratelimit-policy", "The limit: its name, how many (`q`), in how many seconds (`w`)");
+pub(crate) const LEFT: (&str, &str) =
+    ("ratelimit", "What is left of it (`r`), and the seconds until there is more (`t`)");
+
 /// The content type of every error.
 const PROBLEM: &str = "application/problem+json";
 
@@ -22,7 +28,7 @@ pub(crate) type Examples = BTreeMap<String, BTreeMap<String, RefOr<Example>>>;
 pub(crate) fn rate_limited() -> Error {
     let policy = "account";
     let rate = Rate { burst: 10, interval: Duration::from_secs(60) };
-    Error::RateLimited(RateLimit { policy, rate, wait: Duration::from_secs(42) })
+    Error::RateLimited(RateLimit { policy, rate, left: 0, wait: Duration::from_secs(42) })
 }
 
 /// The responses that these errors come to: one a status, with an example a code.
@@ -68,17 +74,7 @@ pub(crate) fn responses_of(examples: Examples) -> BTreeMap<String, RefOr<Respons
         let headers = match status.as_str() {
             "401" => vec![challenge],
             "403" if insufficient_scope => vec![challenge],
-            "429" => vec![
-                retry_after,
-                (
-                    "ratelimit-policy",
-                    "The limit: its name, how many (`q`), in how many seconds (`w`)",
-                ),
-                (
-                    "ratelimit",
-                    "What is left of it (`r`), and the seconds until there is more (`t`)",
-                ),
-            ],
+            "429" => vec![retry_after, LIMIT, LEFT],
             "503" => vec![retry_after],
             _ => vec![],
         };

@@ -43,6 +43,8 @@ pub struct Attempt<'a> {
     /// Whether it is the last attempt for a while of strangers at a name, or of sessions at their
     /// account. The owner is notified if it fails.
     pub is_last: bool,
+    /// What is left of the limit that will be used up first; none where limits are off.
+    pub left: Option<RateLimit>,
 }
 
 impl<'a> Attempt<'a> {
@@ -99,7 +101,7 @@ impl<'a> Attempt<'a> {
 
     async fn take(app: &'a App, buckets: Vec<Bucket>, is_known: bool) -> Result<Self> {
         if !app.config.throttle.is_on() {
-            return Ok(Self { app, taken: vec![], is_known, is_last: false });
+            return Ok(Self { app, taken: vec![], is_known, is_last: false, left: None });
         }
         let results = take(app, &mut *acquire(app).await?, &buckets).await?;
         let reports = [buckets::ACCOUNT, buckets::SESSION, buckets::REAUTHENTICATION];
@@ -107,9 +109,11 @@ impl<'a> Attempt<'a> {
             .iter()
             .zip(&results)
             .any(|(bucket, result)| result.was_last && reports.contains(&bucket.policy));
+        let refusing = buckets.iter().zip(&results).filter(|(bucket, _)| bucket.refuses);
+        let left = refusing.map(|(bucket, taken)| left(bucket, taken)).min_by_key(|it| it.left);
         let taken = buckets.into_iter().zip(results);
         let taken = taken.filter(|(_, result)| result.taken).map(|(bucket, _)| bucket).collect();
-        Ok(Self { app, taken, is_known, is_last })
+        Ok(Self { app, taken, is_known, is_last, left })
     }
 
     /// Checks the password with the client's hasher. Only a wrong password counts.
@@ -274,6 +278,16 @@ async fn take(app: &App, connection: &mut PgConnection, buckets: &[Bucket]) -> R
     Err(refuse(app, empty, result.wait))
 }
 
+/// What a bucket has left.
+fn left(bucket: &Bucket, taken: &Taken) -> RateLimit {
+    RateLimit {
+        policy: bucket.policy,
+        rate: bucket.rate,
+        left: u32::try_from(taken.left).unwrap_or_default(),
+        wait: Duration::from_secs(u64::try_from(taken.more).unwrap_or_default()),
+    }
+}
+
 /// The error for an empty bucket, which is counted and logged.
 fn refuse(app: &App, empty: &Bucket, wait: i64) -> Error {
     let (policy, rate) = (empty.policy, empty.rate);
@@ -282,5 +296,5 @@ fn refuse(app: &App, empty: &Bucket, wait: i64) -> Error {
     let wait = wait.map_or(rate.interval, Duration::from_secs).max(Duration::from_secs(1));
     app.metrics.count_throttled(policy);
     tracing::info!(event = "rate_limited", policy, wait = wait.as_secs());
-    Error::RateLimited(RateLimit { policy, rate, wait })
+    Error::RateLimited(RateLimit { policy, rate, left: 0, wait })
 }

@@ -21,7 +21,7 @@ use crate::throttle::{self, Attempt, PasswordUse};
 /// Returns the account that they open, and the hash to store if the stored one is out of date.
 ///
 /// # Errors
-/// `InvalidCredentials`; `AccountDisabled` and `EmailUnverified` only if both are right; `RateLimited`; `Busy`; and those of
+/// `WrongLogin`; `AccountDisabled` and `EmailUnverified` only if both are right; `RateLimited`; `Busy`; and those of
 /// the database.
 pub async fn verify(
     app: &App,
@@ -34,7 +34,7 @@ pub async fn verify(
     let place = hasher.admit().await?;
     // Before the account is looked for: a refusal must take no longer when there is one.
     let attempt = Attempt::to_log_in(app, client, identifier).await?;
-    let is_last = attempt.is_last;
+    let (is_last, left) = (attempt.is_last, attempt.left);
     let credentials = users::find_credentials(&app.pool, identifier).await?;
     let verdict = attempt.verify((&hasher, place), password, credentials.as_ref(), used).await?;
     let user_id = credentials.as_ref().map(|credentials| credentials.user_id);
@@ -50,11 +50,11 @@ pub async fn verify(
             }
         }
         (Verdict::Right { .. }, Some(_)) => Error::AccountDisabled,
-        _ => Error::InvalidCredentials,
+        _ => Error::WrongLogin(left),
     };
     let failed = Event::new(Kind::LoginFailed, client).details(json!({"code": error.code()}));
     let failed = user_id.into_iter().fold(failed, Event::to);
-    let exhausts = is_last && matches!(error, Error::InvalidCredentials);
+    let exhausts = is_last && matches!(error, Error::WrongLogin(_));
     let notice = exhausts.then(|| (identifier.as_str().as_bytes(), json!({})));
     record_failure(app, &failed, user_id, notice).await?;
     Err(error)

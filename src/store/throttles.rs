@@ -31,6 +31,10 @@ pub struct Taken {
     pub was_last: bool,
     /// Seconds until the bucket has an attempt; not positive if it has one.
     pub wait: i64,
+    /// How many attempts are left.
+    pub left: i64,
+    /// Seconds until there is one more.
+    pub more: i64,
 }
 
 /// The result of an [`exchange`].
@@ -74,7 +78,15 @@ pub async fn take(db: impl PgExecutor<'_>, buckets: &[Bucket]) -> sqlx::Result<V
          select
              taken.key is not null as "taken!",
              coalesce(taken.full_at > now() + slack, false) as "was_last!",
-             coalesce(wait.seconds, 0) as "wait!"
+             coalesce(wait.seconds, 0) as "wait!",
+             coalesce(greatest(0, 1 + floor(
+                 extract(epoch from now() + slack - taken.full_at) / extract(epoch from step)
+             )), 0)::bigint as "left!",
+             coalesce(ceil(
+                 extract(epoch from taken.full_at - now())
+                     - extract(epoch from step)
+                         * (ceil(extract(epoch from taken.full_at - now()) / extract(epoch from step)) - 1)
+             ), 0)::bigint as "more!"
          from bucket left join taken using (key) left join wait using (place)
          order by place"#,
         &each(buckets, |bucket| bucket.key.clone()),

@@ -57,6 +57,34 @@ fn patient(config: &mut Config) {
     config.database_acquire_timeout = Duration::from_secs(20);
 }
 
+#[tokio::test]
+async fn a_wrong_login_says_how_many_attempts_are_left_for_known_and_unknown_accounts_alike() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let mut answers = Vec::new();
+    for name in [user.username(), "nobody-has-this-name"] {
+        let mut left = Vec::new();
+        for _ in 0..10 {
+            let answer = app.anonymous().post("/login", wrong(name)).await;
+            let answer = answer.problem(401, "invalid_credentials");
+            assert_eq!(answer.header("ratelimit-policy"), Some("\"account\";q=10;w=600"));
+            assert_eq!(answer.header("retry-after"), None);
+            let state = answer.header("ratelimit").unwrap();
+            let (left_now, more) =
+                state.strip_prefix("\"account\";r=").unwrap().split_once(";t=").unwrap();
+            assert!((1..=60).contains(&more.parse::<u32>().unwrap()), "{state}");
+            left.push(left_now.parse::<u32>().unwrap());
+        }
+        answers.push(left);
+    }
+    assert_eq!(answers[0], (0..10).rev().collect::<Vec<_>>());
+    assert_eq!(answers[0], answers[1]);
+    // A known device is told of its own limit.
+    let known = user.post("/login", wrong(user.username())).await;
+    let known = known.problem(401, "invalid_credentials");
+    assert!(known.header("ratelimit").unwrap().starts_with("\"device\";r=9;"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_wrong_passwords_at_once_no_more_than_the_limit_are_looked_at() {
     let app = TestApp::with(patient).await;
