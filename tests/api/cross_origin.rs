@@ -191,6 +191,24 @@ async fn a_token_needs_no_origin() {
 }
 
 #[tokio::test]
+async fn an_app_in_a_web_view_logs_in_by_token_if_its_origin_is_allowed() {
+    let app = TestApp::with(|config| config.allowed_origins = origins(&["capacitor://localhost"]));
+    let app = app.await;
+    let user = app.user().await;
+    let login = json!({"identifier": user.username(), "password": PASSWORD, "transport": "token"});
+    let from = |origin: &str| app.anonymous().with("origin", origin);
+    let answer = from("capacitor://localhost").post("/login", login.clone()).await.status(200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("capacitor://localhost"));
+    let with_token =
+        from("capacitor://localhost").with("authorization", &format!("Bearer {}", answer.token()));
+    with_token.get("/me").await.ok();
+    for other in ["capacitor://evil", "ionic://localhost", "tauri://localhost", "http://localhost"]
+    {
+        from(other).post("/login", login.clone()).await.problem(403, "cross_origin_rejected");
+    }
+}
+
+#[tokio::test]
 async fn a_preflight_is_answered_without_a_login_and_only_for_allowed_origins() {
     let app =
         TestApp::with(|config| config.allowed_origins = origins(&["https://app.example.com"]))

@@ -197,7 +197,7 @@ async fn no_body_however_odd_is_a_fault_of_ours() {
     .flat_map(|value| [fields(value), value.clone().into_bytes()])
     .collect();
     bodies.push(b"{\"identifier\": \"\xff\xfe\", \"password\": \"\xc3\x28\"}".to_vec());
-    bodies.push(b"\xef\xbb\xbf{}".to_vec());
+    bodies.push(b"\xef\xbb\xbf\xef\xbb\xbf{}".to_vec());
     bodies.push(vec![]);
     for body in bodies {
         for (method, path) in [

@@ -189,7 +189,7 @@ async fn nothing_in_a_mail_is_what_somebody_else_chose() {
     let mailbox = Mailbox::start().await;
     let app = TestApp::with_mail(&mailbox, |_| {}).await;
     let new = json!({
-        "username": "win.evil.example", "name": "<b>Click</b> https://evil.example\u{202e}",
+        "username": "win.evil.example", "name": "<b>Click</b> https://evil.example",
         "email": ALICE, "password": PASSWORD,
     });
     let client = app.anonymous().with("user-agent", "https://evil.example <script>");

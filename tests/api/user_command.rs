@@ -325,7 +325,7 @@ async fn migrations_may_run_any_number_of_times_at_once() {
 async fn the_openapi_command_prints_the_document() {
     let app = TestApp::start().await;
     let output = portcullis(&app, &["openapi"], "").await;
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), portcullis::openapi::json().unwrap());
+    assert!(output.stdout == portcullis::openapi::json().unwrap().into_bytes());
 }
 
 #[tokio::test]
