@@ -20,6 +20,8 @@ AFTER_GRACE = 9
 SECRETS = {"DATABASE_URL", "PORTCULLIS_ADMIN_PASSWORD", "PORTCULLIS_SMTP_URL"}
 # What docker-compose.yml reads for itself.
 OF_COMPOSE = {"PORTCULLIS_BIND", "PORTCULLIS_PORT"}
+# What `migrate --own` alone reads.
+OF_MIGRATE = {"PORTCULLIS_SUPERUSER_URL", "PORTCULLIS_SUPERUSER_URL_FILE"}
 # What the image decides.
 OF_IMAGE = {"PORTCULLIS_DATA_DIR", "PORTCULLIS_HOST", "PORTCULLIS_LISTEN"}
 
@@ -84,7 +86,7 @@ def names(compose, help_text):
         # Not PORTCULLIS_*.
         unknown = set(re.findall(r"\bPORTCULLIS_[A-Z_]+\b(?!\*)", text(name))) - settings - known
         check(f"every setting that {name} names is one: {unknown or 'yes'}", not unknown)
-    missing = settings - set(compose["services"]["portcullis"]["environment"]) - OF_IMAGE
+    missing = settings - set(compose["services"]["portcullis"]["environment"]) - OF_IMAGE - OF_MIGRATE
     check(f"compose offers every setting: {missing or 'yes'}", not missing)
 
 

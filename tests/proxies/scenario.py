@@ -57,7 +57,9 @@ def login(port, name):
     nobody = Someone(port)
     answer = nobody.auth("/login", {"identifier": name, "password": PASSWORD})
     assert answer.status == 200, answer.text
-    cookie = answer.getheader("set-cookie").split(";")[0]
+    # The first one removes a cookie of this host alone.
+    *_, cookie = (it for it in answer.headers.get_all("set-cookie") if it.startswith("portcullis="))
+    cookie = cookie.split(";")[0]
     return Someone(port, {"cookie": cookie}), json.loads(answer.text)
 
 

@@ -45,7 +45,7 @@ def ask(port, method, path, headers=None, body=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request(method, path, body, {"host": f"app.localhost:{port}"} | (headers or {}))
     answer = connection.getresponse()
-    answer.text = answer.read().decode()
+    answer.text = answer.read().decode(errors="replace")
     connection.close()
     return answer
 
