@@ -102,7 +102,7 @@ POST | /login           | {"mode": "same-origin", "referrerPolicy": "no-referrer
 
 # What is tried out in Swagger UI: tag, operation, body, status.
 OPERATIONS = rows("""
-users   | create_user | {"username": "alice", "password": "correct horse battery staple"}   | 201
+session | create_user | {"username": "alice", "password": "correct horse battery staple"}   | 201
 session | logout      |                                                                     | 204
 session | login       | {"identifier": "alice", "password": "correct horse battery staple"} | 200
 me      | get_me      |                                                                     | 200
