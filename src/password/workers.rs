@@ -374,9 +374,10 @@ mod tests {
             call.await.unwrap().unwrap();
         }
         let turns = turns.lock().unwrap();
-        let last = turns.iter().rposition(|ip| *ip == "198.51.100.1").unwrap();
-        // The threads may write down neighbouring turns in another order.
-        assert!(last <= 6 + workers.shared.threads, "{turns:?}");
+        // The threads may write down neighbouring turns in another order, and one of them may be held up: they have a
+        // low priority.
+        let early = turns.iter().take(6 + workers.shared.threads);
+        assert!(early.filter(|ip| **ip == "198.51.100.1").count() >= 2, "{turns:?}");
     }
 
     #[tokio::test]
