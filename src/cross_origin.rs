@@ -1,5 +1,8 @@
 //! Which pages may make a browser change something here (ASVS 3.5.1, CSRF and DNS rebinding).
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use axum::extract::Request;
 use axum::http::{HeaderMap, Uri, header};
 use url::{Host, Url};
@@ -13,13 +16,21 @@ const OPENED_BY_ANOTHER_NAME: &str =
     "set PORTCULLIS_PUBLIC_URL to it, or add it to PORTCULLIS_ALLOWED_ORIGINS";
 /// What to do about a page of another origin.
 pub(crate) const ANOTHER_ORIGIN: &str = "add it to PORTCULLIS_ALLOWED_ORIGINS";
+/// How often the log tells of pages that cannot read an answer.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// When it last did.
+static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
 /// Characters of an origin that are reported.
 const ORIGIN_MAX: usize = 200;
 
 /// Rejects unsafe requests from pages of origins that are not allowed.
 pub(crate) fn check(request: &Request, config: &Config) -> Result<()> {
     let (headers, uri) = (request.headers(), request.uri());
-    if request.method().is_safe() || allows(config, headers, uri) {
+    if request.method().is_safe() {
+        tell_unreadable(request, config);
+        return Ok(());
+    }
+    if allows(config, headers, uri) {
         return Ok(());
     }
     let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("?"));
@@ -29,6 +40,26 @@ pub(crate) fn check(request: &Request, config: &Config) -> Result<()> {
     let host = host::of(headers, uri).map(telemetry::start_of);
     tracing::warn!(origin, host, "cross-origin request rejected; if the origin is yours, {remedy}");
     Err(Error::CrossOriginRejected { origin, remedy })
+}
+
+/// Logs, at most once a minute, that a page of another origin cannot read an answer: its developer sees only an error
+/// of CORS in the browser.
+fn tell_unreadable(request: &Request, config: &Config) {
+    let (headers, uri) = (request.headers(), request.uri());
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let Some(origin) = origin.filter(|origin| !is_allowed(config, origin)) else { return };
+    if is_same(origin, host::of(headers, uri)) {
+        return;
+    }
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+        *told = Some(Instant::now());
+        let origin = origin.chars().take(ORIGIN_MAX).collect::<String>();
+        tracing::warn!(
+            origin,
+            "a page of another origin cannot read the answer; if the origin is yours, {ANOTHER_ORIGIN}"
+        );
+    }
 }
 
 /// Whether a browser could not have been made to send this request by a page of an origin that is not allowed.

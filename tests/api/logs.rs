@@ -86,6 +86,25 @@ async fn each_request_is_one_line_that_says_whose_it_was() {
 }
 
 #[tokio::test]
+async fn a_page_that_cannot_read_an_answer_is_logged_with_its_origin_and_the_setting() {
+    let app = TestApp::start().await;
+    let (directory, database) = (Directory::new(), app.database_url());
+    let settings = [("DATABASE_URL", &*database), ("PORTCULLIS_LOG_FORMAT", "json")];
+    let service = Service::start_for_machines(&directory.0, &settings);
+    let page = app.anonymous().at(&service.base).with("origin", "http://localhost:5173");
+    for _ in 0..3 {
+        page.get("/session").await.problem(401, "unauthenticated");
+    }
+    let stop = move || service.stop(Signal::TERM);
+    tokio::task::spawn_blocking(stop).await.unwrap();
+    let (_, log) = read(&directory);
+    let told = |line: &&serde_json::Value| line["origin"] == "http://localhost:5173";
+    let lines: Vec<_> = log.iter().filter(told).collect();
+    assert_eq!(lines.len(), 1, "{log:#?}");
+    assert!(lines[0]["message"].as_str().unwrap().contains("PORTCULLIS_ALLOWED_ORIGINS"));
+}
+
+#[tokio::test]
 async fn a_line_about_an_error_names_the_request_when_nothing_else_is_logged() {
     let app = TestApp::start().await;
     let (directory, database) = (Directory::new(), app.database_url());
