@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 pub enum EmbeddedError {
     /// No directory holds both `initdb` and `postgres`.
     #[error(
-        "PostgreSQL is not installed: install it (`apt-get install postgresql`, `brew install \
-         postgresql`), or set DATABASE_URL to a server of yours, or run `docker compose up`"
+        "PostgreSQL is not installed: run `{}`, or set DATABASE_URL to a server of yours, or run \
+         `docker compose up`",
+        install_command(&std::fs::read_to_string("/etc/os-release").unwrap_or_default())
     )]
     NoBinaries,
 
@@ -134,5 +135,53 @@ pub(super) trait Context<T> {
 impl<T> Context<T> for io::Result<T> {
     fn context(self, action: &'static str, path: &Path) -> Result<T, EmbeddedError> {
         self.map_err(|source| EmbeddedError::Io { action, path: path.into(), source })
+    }
+}
+
+/// The command that installs PostgreSQL on this system, which Linux describes in os-release(5).
+fn install_command(os_release: &str) -> &'static str {
+    if cfg!(target_os = "macos") {
+        return "brew install postgresql";
+    }
+    let value = |name: &str| {
+        let line = os_release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_default().trim_matches('"')
+    };
+    // The distribution, and then those that it is like, the nearest first.
+    let ids = [value("ID")].into_iter().chain(value("ID_LIKE").split_whitespace());
+    let command = ids.into_iter().find_map(|id| match id {
+        "debian" | "ubuntu" => Some("sudo apt-get install -y postgresql"),
+        "fedora" | "rhel" | "centos" => Some("sudo dnf install -y postgresql-server"),
+        "alpine" => Some("sudo apk add postgresql"),
+        "arch" => Some("sudo pacman -S --needed postgresql"),
+        "suse" | "opensuse" => Some("sudo zypper install -y postgresql-server"),
+        _ => None,
+    });
+    command.unwrap_or("sudo apt-get install -y postgresql")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_fits_the_system() {
+        if cfg!(target_os = "macos") {
+            return;
+        }
+        for (os_release, command) in [
+            ("PRETTY_NAME=\"Debian\"\nID=debian\n", "apt-get install -y postgresql"),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", "apt-get install -y postgresql"),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "dnf install -y postgresql-server"),
+            ("ID=alpine\n", "apk add postgresql"),
+            ("ID=manjaro\nID_LIKE=arch\n", "pacman -S --needed postgresql"),
+            (
+                "ID=opensuse-leap\nID_LIKE=\"suse opensuse\"\n",
+                "zypper install -y postgresql-server",
+            ),
+            ("", "apt-get install -y postgresql"),
+        ] {
+            assert_eq!(install_command(os_release), format!("sudo {command}"), "{os_release}");
+        }
     }
 }
