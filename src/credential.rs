@@ -58,9 +58,7 @@ impl Credential {
         {
             return Self::Basic(basic(encoded));
         }
-        // Other services have API keys in this header, too, and a proxy may pass on one of theirs.
-        let is_ours = |key: &&HeaderValue| key.as_bytes().starts_with(ApiToken::PREFIX.as_bytes());
-        let mut keys = headers.get_all(X_API_KEY).iter().filter(is_ours);
+        let mut keys = api_keys(headers);
         if let Some(key) = keys.next() {
             let key = key.to_str().ok().filter(|_| keys.next().is_none());
             return Self::ApiToken(key.and_then(ApiTokenSecret::parse));
@@ -88,7 +86,14 @@ impl Credential {
 /// browser never adds by itself, as it does with Basic.
 #[must_use]
 pub fn is_explicit(headers: &HeaderMap) -> bool {
-    authorization(headers, b"bearer").is_some() || headers.contains_key(X_API_KEY)
+    authorization(headers, b"bearer").is_some() || api_keys(headers).next().is_some()
+}
+
+/// The API keys that are ours. Other services have keys in this header, too, and a gateway may add its own to every
+/// request: such a key proves nothing, also not that a page set it.
+fn api_keys(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
+    let is_ours = |key: &&HeaderValue| key.as_bytes().starts_with(ApiToken::PREFIX.as_bytes());
+    headers.get_all(X_API_KEY).iter().filter(is_ours)
 }
 
 /// What follows a scheme in `Authorization` (RFC 9110 §11.6.2). What cannot be read, or comes with a

@@ -53,8 +53,8 @@ fn source(extensions: &Extensions, headers: &HeaderMap, app: &App) -> (Option<Ip
     let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let trusted = &app.config.trusted_proxies;
     let ip = peer.map(|peer| origin(peer, headers, trusted));
-    let is_backend =
-        !headers.contains_key(X_FORWARDED_FOR) && ip.is_some_and(|ip| is_trusted(&ip, trusted));
+    let forwards = forwarded(headers).next().is_some();
+    let is_backend = !forwards && ip.is_some_and(|ip| is_trusted(&ip, trusted));
     (ip, is_backend)
 }
 
@@ -66,15 +66,7 @@ fn is_trusted(ip: &IpAddr, trusted: &[IpNet]) -> bool {
 /// `X-Forwarded-For` is believed, so the list is read from its end.
 fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut hop = peer.to_canonical();
-    // Entry by entry: what a client wrote before must not spoil what a proxy appended.
-    let forwarded: Vec<&str> = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(|entry| str::from_utf8(entry).unwrap_or("?").trim())
-        // Recipients ignore empty elements of lists (RFC 9110 §5.6.1.2).
-        .filter(|entry| !entry.is_empty())
-        .collect();
+    let forwarded: Vec<&str> = forwarded(headers).collect();
     for entry in forwarded.iter().rev() {
         if !is_trusted(&hop, trusted) {
             break;
@@ -83,6 +75,15 @@ fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
         hop = ip.to_canonical();
     }
     hop
+}
+
+/// The entries of `X-Forwarded-For`, one by one: what a client wrote before must not spoil what a proxy appended.
+fn forwarded(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lists = headers.get_all(X_FORWARDED_FOR).iter();
+    let entries = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    let entries = entries.map(|entry| str::from_utf8(entry).unwrap_or("?").trim());
+    // Recipients ignore empty elements of lists (RFC 9110 §5.6.1.2).
+    entries.filter(|entry| !entry.is_empty())
 }
 
 /// An address, with a port or without: some proxies append it.

@@ -191,6 +191,17 @@ async fn a_token_needs_no_origin() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_adds_its_own_api_key_opens_no_hole_for_hostile_pages() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let behind = user.with("x-api-key", "gateway-key");
+    let hostile = behind.with("origin", "https://evil.example").with("sec-fetch-site", "same-site");
+    hostile.call("/logout").await.problem(403, "cross_origin_rejected");
+    hostile.delete("/me").await.problem(403, "cross_origin_rejected");
+    behind.get("/me").await.ok();
+}
+
+#[tokio::test]
 async fn an_app_in_a_web_view_logs_in_by_token_if_its_origin_is_allowed() {
     let app = TestApp::with(|config| config.allowed_origins = origins(&["capacitor://localhost"]));
     let app = app.await;
