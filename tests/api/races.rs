@@ -216,7 +216,7 @@ async fn a_session_that_is_revoked_stays_so_against_requests_and_renewals_in_fli
 }
 
 async fn two_admins_who_demote_each_other_leave_one(level: Level) {
-    let app = level.app(|_| {}).await;
+    let app = level.app(unlimited).await;
     let replica = app.replica().await;
     let mut without = 0;
     for _ in 0..level.rounds() {
@@ -280,7 +280,7 @@ async fn after_a_renewal_requests_in_flight_still_find_the_session(level: Level)
 }
 
 async fn a_promotion_during_a_deletion_ends_without_a_deadlock(level: Level) {
-    let app = level.app(|_| {}).await;
+    let app = level.app(unlimited).await;
     let replica = app.replica().await;
     let admin = app.admin().await;
     for _ in 0..level.rounds() {
