@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::store::interval;
 
@@ -40,6 +41,18 @@ pub async fn replace(
         old,
         new,
         interval(grace)?,
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Deletes the records that the record of a session took the place of.
+pub async fn delete_old(connection: &mut PgConnection, session_id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from session_records
+         where renewed_as = (select record_id from sessions where id = $1)",
+        session_id,
     )
     .execute(connection)
     .await

@@ -333,7 +333,7 @@ pub async fn delete_beyond(
     Ok(deleted.len())
 }
 
-/// Ends every session of an account whose row is locked, but for one, and returns how many.
+/// Ends every session of an account whose row is locked, but for one, and returns how many. Of that one, old secrets end.
 pub async fn delete_all(
     connection: &mut PgConnection,
     user_id: Uuid,
@@ -346,6 +346,9 @@ pub async fn delete_all(
     )
     .fetch_all(&mut *connection)
     .await?;
+    if let Some(kept) = but {
+        session_records::delete_old(&mut *connection, kept).await?;
+    }
     session_records::delete(connection, &ended).await?;
     Ok(ended.len())
 }

@@ -122,6 +122,18 @@ async fn a_second_renewal_with_the_old_secret_is_a_conflict_and_keeps_the_sessio
 }
 
 #[tokio::test]
+async fn revoking_all_other_sessions_ends_the_old_secrets_of_this_one_too() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let old = user.login().await.status(200).cookie();
+    let new = renew(&user).await.status(200).cookie();
+    app.with_cookie(&old).get("/me").await.ok();
+    user.delete("/me/sessions").await.status(204);
+    app.with_cookie(&old).get("/me").await.problem(401, "session_expired");
+    app.with_cookie(&new).get("/me").await.ok();
+}
+
+#[tokio::test]
 async fn whatever_ends_the_session_ends_its_old_secrets_at_once() {
     let app = TestApp::start().await;
     let replica = app.replica().await;
