@@ -34,12 +34,21 @@ pub fn load() -> Result<(), String> {
 
 /// The first variable whose value would silently lose a part: dotenvy replaces `$name` by nothing if it is not set.
 fn find_lost_dollar(text: &str, is_set: impl Fn(&str) -> bool) -> Option<&str> {
-    let mut earlier = HashSet::new();
-    for line in text.lines().map(str::trim_start).filter(|line| !line.starts_with('#')) {
+    let (mut earlier, mut lines) = (HashSet::new(), text.lines());
+    while let Some(line) = lines.next().map(str::trim_start) {
         let line = line.strip_prefix("export ").unwrap_or(line);
-        let Some((variable, value)) = line.split_once('=') else { continue };
-        let variable = variable.trim();
-        if !substitutions(value).iter().all(|name| is_set(name) || earlier.contains(*name)) {
+        let Some((variable, value)) = line.split_once('=').filter(|_| !line.starts_with('#'))
+        else {
+            continue;
+        };
+        let (variable, mut value) = (variable.trim(), value.to_owned());
+        // A value in quotes goes on in the next line.
+        while is_open(&value)
+            && let Some(next) = lines.next()
+        {
+            value = format!("{value}\n{next}");
+        }
+        if !substitutions(&value).0.iter().all(|name| is_set(name) || earlier.contains(*name)) {
             return Some(variable);
         }
         earlier.insert(variable);
@@ -47,8 +56,14 @@ fn find_lost_dollar(text: &str, is_set: impl Fn(&str) -> bool) -> Option<&str> {
     None
 }
 
-/// The names that dotenvy replaces in a value: after a `$` that is neither escaped nor in single quotes.
-fn substitutions(value: &str) -> Vec<&str> {
+/// Whether a quote in a value is not closed.
+fn is_open(value: &str) -> bool {
+    substitutions(value).1
+}
+
+/// The names that dotenvy replaces in a value, after a `$` that is neither escaped nor in single quotes, and whether a
+/// quote is open at its end.
+fn substitutions(value: &str) -> (Vec<&str>, bool) {
     let (mut names, mut is_quoted, mut is_escaped) = (Vec::new(), None, false);
     for (at, c) in value.char_indices() {
         match c {
@@ -68,7 +83,7 @@ fn substitutions(value: &str) -> Vec<&str> {
             _ => {}
         }
     }
-    names
+    (names, is_quoted.is_some())
 }
 
 #[cfg(test)]
@@ -86,6 +101,7 @@ mod tests {
             "SECRET=pa$$word",
             "FIRST=x\nSECRET=$HOME/$SECOND\nSECOND=y",
             "SECRET='a'$b",
+            "SECRET=\"line one\nTr0ub4$dor&3\"",
             "SECRET=\"it's $5\"",
         ] {
             assert_eq!(found(lost), Some("SECRET"), "{lost}");
@@ -98,6 +114,7 @@ mod tests {
             "DIR=${HOME}/data",
             "FIRST=x\nSECOND=$FIRST-y",
             "# SECRET=$dor",
+            "SECRET='line one\nTr0ub4$dor&3'\nNEXT=x",
             "LEVEL=info # costs $5",
         ] {
             assert_eq!(found(kept), None, "{kept}");
