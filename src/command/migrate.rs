@@ -1,7 +1,6 @@
 //! `portcullis migrate`: brings the schema up to date. With `--own`, gives the database to an ordinary role first.
 
 use std::borrow::Cow;
-use std::str::FromStr as _;
 
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,7 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use url::Url;
 
 use crate::command::{Database, output};
-use crate::config::{self, Config};
+use crate::config::{self, Config, database_url};
 use crate::store::{self, ownership};
 
 /// The variable that names a superuser, for `--own`.
@@ -100,10 +99,9 @@ async fn own(url: &SecretString) -> Result<(), String> {
 }
 
 fn options(variable: &str, url: &SecretString) -> Result<PgConnectOptions, String> {
-    // The error may repeat the URL, and the URL holds the password.
-    PgConnectOptions::from_str(url.expose_secret())
+    database_url::parse(url.expose_secret())
         .map(|options| options.application_name("portcullis migrate"))
-        .map_err(|_| format!("{variable} must be a postgres:// URL (its value is not shown)"))
+        .map_err(|error| format!("{variable} {error} (its value is not shown)"))
 }
 
 async fn connect(variable: &str, options: &PgConnectOptions) -> Result<PgConnection, String> {

@@ -208,10 +208,13 @@ async fn migrate_own_says_what_it_lacks() {
         line.contains("not a superuser") && line.contains("PORTCULLIS_SUPERUSER_URL"),
         "{line}"
     );
-    let settings =
-        [("DATABASE_URL", &*url), ("PORTCULLIS_SUPERUSER_URL", "mysql://alice:hunter2@localhost")];
-    let line = refusal(&directory.0, &settings, &["migrate", "--own"]);
-    assert!(line.contains("PORTCULLIS_SUPERUSER_URL") && !line.contains("hunter2"), "{line}");
+    for wrong in
+        ["mysql://alice:hunter2@localhost", "postgres://127.0.0.1/x?user=alice&passwd=hunter2"]
+    {
+        let settings = [("DATABASE_URL", &*url), ("PORTCULLIS_SUPERUSER_URL", wrong)];
+        let line = refusal(&directory.0, &settings, &["migrate", "--own"]);
+        assert!(line.contains("PORTCULLIS_SUPERUSER_URL") && !line.contains("hunter2"), "{line}");
+    }
     superuser.execute(&*format!("drop role {role}")).await.unwrap();
 }
 
